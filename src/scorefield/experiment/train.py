@@ -1,0 +1,121 @@
+"""From a run's configuration to a trained model in its folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from scorefield.data import Batches, Data, Progress, open_data
+from scorefield.errors import UserError
+from scorefield.experiment.config import Run, check_resumable, read_run, write_run
+from scorefield.models import ModelSpec
+from scorefield.persistence import Model, ModelConfig, save_model
+from scorefield.randomness import derive_seed
+from scorefield.training import Outcome, Training, fit
+from scorefield.training.loop import Watcher
+
+VALIDATION_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` did."""
+
+    run: Run
+    """as it was carried out, every `auto` resolved"""
+    data: Data
+    outcome: Outcome
+    changes: list[str]
+    """what --resume was allowed to change, a line each"""
+
+
+def train(
+    run: Run,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress,
+    started: Callable[[Run, Data, Model], Watcher] = lambda run, data, model: lambda step, fields: None,
+) -> Trained:
+    """Train `run` into `folder` (new or empty; with `resume`, one that holds the same run).
+
+    Args:
+        started: called once everything is ready, with the resolved run; returns the watcher of the loop.
+
+    Raises:
+        UserError: data that cannot be read or does not fit the network; a used folder; another configuration.
+        RunError: a loss that is not finite; a full disk.
+    """
+    changes: list[str] = []
+    stored = read_run(folder) if resume else None
+    if stored is not None:
+        run = replace(run, training=inherit_resolved(run.training, stored.training))
+        changes = check_resumable(stored, run)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is already used: give another --out, or --resume to go on with the run there")
+
+    accelerator = Accelerator()
+    with accelerator.main_process_first():
+        data = open_data(run.data, run.reading, progress=progress)
+    model = build_model(run, data)
+    run = replace(run, training=run.training.resolved(accelerator.device, energy=run.energy))
+    if accelerator.is_main_process:
+        make_folder(folder)
+        if stored != run:
+            write_run(run, folder, str(accelerator.device))
+    accelerator.wait_for_everyone()
+
+    split = data.splits["train"]
+    batches = Batches(
+        split, run.training.batch_size, run.training.seed, accelerator.process_index, accelerator.num_processes
+    )
+    held_out = data.splits["validation"].x[:VALIDATION_ROWS]
+    state, outcome = fit(
+        model,
+        run.objective,
+        lambda step: (data.scaling.encode(batches.at(step)[0]), None),
+        run.training,
+        folder,
+        accelerator=accelerator,
+        validation=(data.scaling.encode(torch.tensor(held_out)), None),
+        watch=started(run, data, model),
+    )
+    if accelerator.is_main_process:
+        save_model(state.average, run.network, folder)  # type: ignore[arg-type]
+    accelerator.wait_for_everyone()
+    return Trained(run, data, outcome, changes)
+
+
+def build_model(run: Run, data: Data) -> Model:
+    """The run's model with fresh weights, a function of the seed; leaves the global random state as it was.
+
+    Raises:
+        UserError: the network does not take such events.
+    """
+    spec = ModelSpec(data.event_shape, run.parameterisation, run.sigma_range, data.scaling)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(run.training.seed, "weights"))
+        try:
+            return ModelConfig(spec, run.network, run.energy).build()
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def inherit_resolved(asked: Training, stored: Training) -> Training:
+    """`auto` and open choices as the stored run resolved them."""
+    return replace(
+        asked,
+        precision=stored.precision if asked.precision == "auto" else asked.precision,
+        compile=stored.compile if asked.compile == "auto" else asked.compile,
+        threads=asked.threads or stored.threads,
+    )
+
+
+def make_folder(folder: Path) -> None:
+    """Create the run's folder; `UserError` where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create {folder}: {error.strerror}; give another --out") from error

@@ -1,0 +1,119 @@
+"""The vocabulary every floor above shares, and the one gradient of a log-density.
+
+Two verbs: `score(x, σ) = ∇ₓ log p_σ(x)` and `log_density(x, σ) = log p_σ(x) + const(σ)` in nats, where
+p_σ = p ∗ N(0, σ²I) is the data density smoothed by Gaussian noise of standard deviation σ (in scaled data units; σ = 0 is
+the data itself). One sign everywhere: log-densities, never physics' energies.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, final, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from scorefield.tensors import noise_levels
+
+
+@runtime_checkable
+class Score(Protocol):
+    """Anything with ∇ₓ log p_σ(x). `x` is `(b, *event)`; `sigma` a number or `(b,)`; the result has the shape of `x`."""
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Smallest and largest σ the score answers for; outside it raises `ValueError`."""
+        ...
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Density(Protocol):
+    """Anything with log p_σ(x) + const(σ), nats, of shape `(b,)`."""
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor: ...
+
+
+def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """∇ₓ of a per-example log-density `(b, *event) -> (b,)`: the only place where it is taken.
+
+    Works in every grad mode and under forward-mode differentiation; the graph of the result is kept if and only if grad
+    mode is on.
+
+    Raises:
+        ValueError: `log_density` does not return one number per example, shape `(b,)`.
+    """
+    value, pullback = torch.func.vjp(log_density, x)
+    if value.shape != x.shape[:1]:
+        raise ValueError(f"a log-density must have shape ({len(x)},), one number per example, got {tuple(value.shape)}")
+    return pullback(torch.ones_like(value))[0]
+
+
+class Energy(nn.Module, ABC):
+    """A learned log-density; its score is the gradient, so it is curl-free by construction."""
+
+    @property
+    @abstractmethod
+    def sigma_range(self) -> tuple[float, float]:
+        """Smallest and largest σ the energy answers for."""
+
+    @abstractmethod
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """log p_σ(x) + const(σ), nats, `(b,)`."""
+
+    @final
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """∇ₓ log p_σ(x), `(b, *event)`."""
+        return grad_log_density(lambda y: self.log_density(y, sigma, cond), x)
+
+    @final
+    def energy(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """−log_density: the physicist's sign, and the only place that has it."""
+        return -self.log_density(x, sigma, cond)
+
+
+class Loss(NamedTuple):
+    """One number per example, unreduced: `value` `(b,)`, the noise level each was taken at, and anything worth logging."""
+
+    value: Tensor
+    sigma: Tensor | None
+    info: dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """A loss per example; `(model, x) -> Loss`."""
+
+    def __call__(
+        self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Loss: ...
+
+
+class State(NamedTuple):
+    """One state of a sampler: particles `x` `(b, *event)` that live at noise level `sigma` (a scalar tensor)."""
+
+    x: Tensor
+    sigma: Tensor
+    info: dict[str, Tensor]
+
+
+class Sampler(Protocol):
+    """Yields states, the start included; progress bars, films and thinning are loops outside it."""
+
+    def __call__(
+        self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Iterator[State]: ...
+
+
+def check_sigma(sigma: float | Tensor, x: Tensor, sigma_range: tuple[float, float]) -> Tensor:
+    """σ as `(b,)`, after checking it against the range a model was trained on.
+
+    Raises:
+        ValueError: a level outside `sigma_range` (a relative slack of 1e-5 allows for float32), or NaN.
+    """
+    s = noise_levels(sigma, x)
+    low, high = sigma_range
+    ends = torch.stack(torch.aminmax(s.detach())).tolist() if s.numel() else [low, high]
+    for value in ends:
+        if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5):
+            raise ValueError(f"sigma must be in [{low:g}, {high:g}], got {value:g}: this model answers for that range only")
+    return s

@@ -1,0 +1,173 @@
+"""Models: a network dressed as a score or as an energy by four numbers of σ.
+
+    score = c_skip x + c_out net(c_in x, c_noise)
+    log p_σ(x) = ½ c_skip ‖x‖² + (c_out / c_in) φ(c_in x, c_noise)      with exactly that score, φ a scalar network
+
+The table below is the whole of parameterisation; c_noise = ¼ log σ in every row. All rows but `edm` assume data of
+standard deviation 1 (scorefield scales all data so). For energies only the rows whose c_skip confines (edm, v, flow)
+are sure to normalise.
+
+Reference: Karras et al. 2022, arXiv:2206.00364 (table 1, eq. 7); Salimans & Ho 2022, arXiv:2202.00512 (v);
+Liu et al. 2022, arXiv:2209.03003 (flow); Song & Ermon 2019, arXiv:1907.05600 (ncsn).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from scorefield.data.scaling import Scaling
+from scorefield.interfaces import Energy, Score, check_sigma
+from scorefield.tensors import expand, noise_levels, sum_event
+
+ParameterisationName = Literal["edm", "noise", "data", "v", "flow", "ncsn"]
+
+
+class Coefficients(NamedTuple):
+    """The four numbers at each noise level, `(b,)`."""
+
+    skip: Tensor
+    out: Tensor
+    inner: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Parameterisation:
+    """One row of the table.
+
+    Raises:
+        ValueError: unknown `name`, or `sigma_data` ≤ 0.
+    """
+
+    name: ParameterisationName = "edm"
+    """what the network predicts: edm (its F), noise, data, v, flow or ncsn"""
+    sigma_data: float = 1.0
+    """standard deviation of the scaled data (edm only)"""
+
+    def __post_init__(self) -> None:
+        if self.name not in ROWS:
+            raise ValueError(f"unknown parameterisation {self.name!r}: choose one of {', '.join(ROWS)}")
+        if not self.sigma_data > 0:
+            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """c_skip, c_out, c_in and c_noise at σ `(b,)`."""
+        return Coefficients(*ROWS[self.name](sigma, self.sigma_data), sigma.log() / 4)
+
+
+def _edm(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+    total = s**2 + d**2
+    return -1 / total, d / (s * total.sqrt()), total.rsqrt()
+
+
+def _noise(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+    return 0 * s, -1 / s, (1 + s**2).rsqrt()
+
+
+def _data(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+    return -1 / s**2, 1 / s**2, (1 + s**2).rsqrt()
+
+
+def _v(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+    return -1 / (1 + s**2), -(1 + s**2).rsqrt() / s, (1 + s**2).rsqrt()
+
+
+def _flow(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+    return -1 / (s * (1 + s)), -1 / (s * (1 + s)), 1 / (1 + s)
+
+
+def _ncsn(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+    return 0 * s, 1 / s, 0 * s + 1
+
+
+ROWS: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor, Tensor]]] = {
+    "edm": _edm, "noise": _noise, "data": _data, "v": _v, "flow": _flow, "ncsn": _ncsn,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is apart from its network; together with the network's configuration it is the model's config.json.
+
+    Raises:
+        ValueError: `sigma_range` is not 0 < low < high < ∞.
+    """
+
+    event_shape: tuple[int, ...]
+    """shape of one example: (c, h, w) for images, (d,) for vectors"""
+    parameterisation: Parameterisation = Parameterisation()
+    sigma_range: tuple[float, float] = (0.002, 80.0)
+    """the noise levels the model answers for, in scaled data units"""
+    scaling: Scaling = Scaling()
+    """how raw data becomes the scaled data the model lives on"""
+
+    def __post_init__(self) -> None:
+        low, high = self.sigma_range
+        if not 0 < low < high < float("inf"):
+            raise ValueError(f"sigma_range must satisfy 0 < low < high < inf, got ({low}, {high})")
+
+
+class ScoreModel(nn.Module):
+    """A direct score: any `network(u, c_noise, cond) -> like u` (your own `nn.Module` will do) dressed by a parameterisation."""
+
+    def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        self.network, self.spec = network, spec
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        return self.spec.sigma_range
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """∇ₓ log p_σ(x), `(b, *event)`, in the dtype of `x`; raises `ValueError` for σ outside `sigma_range`."""
+        c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
+        output = self.network(expand(c.inner, x) * x, c.noise, cond).to(x.dtype)
+        return expand(c.skip, x) * x + expand(c.out, x) * output
+
+
+class EnergyModel(Energy):
+    """A learned log-density: any scalar `network(u, c_noise, cond) -> (b,)` dressed by a parameterisation.
+
+    Raises:
+        ValueError: parameterisation `data`, whose log-density loses nats to rounding at small σ.
+    """
+
+    def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        if spec.parameterisation.name == "data":
+            raise ValueError("parameterisation 'data' is not offered for energies: choose edm, v or flow")
+        self.network, self.spec = network, spec
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        return self.spec.sigma_range
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """log p_σ(x) + const(σ), nats, `(b,)`; raises `ValueError` for σ outside `sigma_range`."""
+        c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
+        phi = self.network(expand(c.inner, x) * x, c.noise, cond).to(x.dtype)
+        return c.skip * sum_event(x**2) / 2 + c.out / c.inner * phi
+
+
+class InnerProduct(nn.Module):
+    """Any score network as a scalar one: φ(u) = ⟨u, net(u)⟩ / √d (Du et al. 2023, arXiv:2302.11552, section 4)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, u: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        return sum_event(u * self.network(u, c_noise, cond).to(u.dtype)) / u[0].numel() ** 0.5
+
+
+def denoise(model: Score, x: Tensor, sigma: float | Tensor, cond: Tensor | None = None) -> Tensor:
+    """E[x₀ given x₀ + σz = x] = x + σ² score: Tweedie's formula (Efron 2011)."""
+    s = expand(noise_levels(sigma, x), x)
+    return x + s**2 * model.score(x, sigma, cond)
+
+
+def predict_noise(model: Score, x: Tensor, sigma: float | Tensor, cond: Tensor | None = None) -> Tensor:
+    """E[z given x₀ + σz = x] = −σ score."""
+    return -expand(noise_levels(sigma, x), x) * model.score(x, sigma, cond)

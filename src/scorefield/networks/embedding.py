@@ -1,0 +1,43 @@
+"""Features of scalars: what a network sees of a noise level or of a low-dimensional coordinate."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class NoiseEmbedding(nn.Module):
+    """c_noise `(b,)` to features `(b, width)`: sinusoids of geometrically spaced frequencies, then a two-layer MLP.
+
+    The frequencies run from 1/8 to 8 periods over the range of ¼ log σ between σ = 0.002 and 80 (length 2.65).
+    """
+
+    def __init__(self, width: int, frequencies: int = 16) -> None:
+        super().__init__()
+        periods = torch.logspace(-3, 3, frequencies, base=2.0)
+        self.register_buffer("frequencies", 2 * math.pi / 2.65 * periods, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        angles = c_noise[:, None] * self.frequencies
+        return self.layers(torch.cat([angles.sin(), angles.cos()], 1))
+
+
+class CoordinateEmbedding(nn.Module):
+    """x `(b, d)` to `(b, d (1 + 2 frequencies))`: each coordinate beside sinusoids of it.
+
+    An MLP on bare coordinates is too smooth for thin structures; sinusoids whose shortest wave is 2^(1 − frequencies) of
+    the longest give it the resolution (Tancik et al. 2020, arXiv:2006.10739). `extent` is the half-length of the
+    longest wave: data is expected in [−extent, extent].
+    """
+
+    def __init__(self, frequencies: int = 6, extent: float = 4.0) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", math.pi / extent * 2.0 ** torch.arange(frequencies), persistent=False)
+
+    def features(self, d: int) -> int:
+        return d * (1 + 2 * len(self.frequencies))
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = x[..., None] * self.frequencies
+        return torch.cat([x[..., None], angles.sin(), angles.cos()], -1).flatten(1)

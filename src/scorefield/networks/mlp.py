@@ -1,0 +1,77 @@
+"""A residual multilayer perceptron for vectors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scorefield.networks.embedding import CoordinateEmbedding, NoiseEmbedding
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """A residual MLP; for vectors of any dimension."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int = 256
+    """features in every hidden layer"""
+    blocks: int = 3
+    """residual blocks"""
+    frequencies: int = 6
+    """sinusoids a coordinate, for thin structures in low dimension (0: none)"""
+
+    def build(self, event_shape: tuple[int, ...], classes: int = 0) -> "MLP":
+        """The network for vectors `(d,)`; raises `ValueError` for other events."""
+        if len(event_shape) != 1:
+            raise ValueError(f"network mlp takes vectors of shape (d,), got events of shape {event_shape}: use unet for images")
+        return MLP(event_shape[0], event_shape[0], self.width, self.blocks, self.frequencies, classes)
+
+
+class MLP(nn.Module):
+    """net(x `(b, d)`, c_noise `(b,)`, cond `(b,)` or None) -> `(b, out)`; `out=0` gives a scalar `(b,)` without bias."""
+
+    def __init__(
+        self, d: int, out: int, width: int = 256, blocks: int = 3, frequencies: int = 6, classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.coordinates = CoordinateEmbedding(frequencies)
+        self.noise = NoiseEmbedding(width)
+        self.labels = nn.Embedding(classes + 1, width) if classes else None
+        self.enter = nn.Linear(self.coordinates.features(d), width)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, out or 1, bias=out > 0)
+        self.scalar = out == 0
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        level = self.noise(c_noise)
+        if self.labels is not None:
+            level = level + self.labels(label_or_null(cond, self.labels, x))
+        h = self.enter(self.coordinates(x))
+        for block in self.blocks:
+            h = block(h, level)
+        y = self.leave(nn.functional.silu(self.norm(h)))
+        return y[:, 0] if self.scalar else y
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Linear(width, width)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.second = nn.Linear(width, width)
+
+    def forward(self, h: Tensor, level: Tensor) -> Tensor:
+        scale, shift = self.modulation(level).chunk(2, 1)
+        inner = self.first(nn.functional.silu(self.norm(h)))
+        return h + self.second(nn.functional.silu(inner * (1 + scale) + shift))
+
+
+def label_or_null(cond: Tensor | None, labels: nn.Embedding, x: Tensor) -> Tensor:
+    """Class labels, or the reserved last row of the table for "no class"."""
+    if cond is None:
+        return torch.full((len(x),), labels.num_embeddings - 1, device=x.device)
+    return cond

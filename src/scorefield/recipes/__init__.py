@@ -1,0 +1,31 @@
+"""Recipes: each a function that returns one full run, with the command and the expected result at its top."""
+
+from collections.abc import Callable
+
+from scorefield.data import Data
+from scorefield.errors import UserError
+from scorefield.experiment import Run
+from scorefield.recipes.images import digits, fashion_mnist, images
+from scorefield.recipes.vectors import vectors
+
+RECIPES: dict[str, Callable[[], Run]] = {
+    "digits": digits,
+    "fashion-mnist": fashion_mnist,
+    "images": images,
+    "vectors": vectors,
+}
+
+
+def recipe(name: str) -> Run:
+    """The run a recipe stands for; `UserError` with the valid names for an unknown one."""
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe {name}: choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+def recipe_for(source: str, data: Data) -> Run:
+    """The recipe that fits some data when none is asked for: the source's own, or one for its kind."""
+    return recipe(source if source in RECIPES else data.kind)
+
+
+__all__ = ["RECIPES", "digits", "fashion_mnist", "images", "recipe", "recipe_for", "vectors"]

@@ -1,0 +1,193 @@
+"""The training loop, to be read from top to bottom.
+
+Step k draws batch k and noise k, both functions of (seed, k, rank); the only memory is `TrainState`, so a run that was killed
+and resumed from a checkpoint equals one that was not, bit for bit (on the same machine, with as many threads).
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from scorefield.errors import RunError
+from scorefield.interfaces import Loss, Objective
+from scorefield.randomness import keyed_generator
+from scorefield.system import Interruption
+from scorefield.tensors import event_size
+from scorefield.training.config import Training
+from scorefield.training.ema import update_average
+from scorefield.training.log import Log, LossByLevel
+from scorefield.training.state import Step, TrainState, checkpoints, restore_newest, save_checkpoint
+
+
+class Batches(Protocol):
+    """Batch k of this process in scaled units, a pure function of k."""
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor | None]: ...
+
+
+Watcher = Callable[[int, dict[str, Any]], None]
+"""Called after every step with the step and the newest log records' fields, to draw a progress display."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `fit` ended."""
+
+    started_at: int
+    """the step it began with, 0 for a fresh run"""
+    step: int
+    """steps finished in all"""
+    seconds: float
+    """wall-clock time of this call"""
+    signal_number: int | None
+    """the signal that interrupted it, if one did"""
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    batches: Batches,
+    training: Training,
+    folder: Path,
+    *,
+    accelerator: Accelerator,
+    validation: tuple[Tensor, Tensor | None] | None = None,
+    watch: Watcher = lambda step, fields: None,
+) -> tuple[TrainState, Outcome]:
+    """Train `model` until `training.steps` (or `.minutes`), from the newest checkpoint in `folder` if there is one.
+
+    `folder` receives `log.jsonl` and `checkpoints/`. Ctrl-C and SIGTERM write a checkpoint and return.
+
+    Raises:
+        RunError: a loss that is not finite, with its step and σ; a full disk.
+    """
+    training = training.resolved(accelerator.device, energy=hasattr(model, "log_density"))
+    torch.set_num_threads(training.threads or torch.get_num_threads())
+    model.to(accelerator.device).train()
+    state = TrainState.begin(objective, model, training)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    log_bytes = restore_newest(state, folder / "checkpoints")
+    started_at = state.step
+    if training.compile == "on":
+        model.network.compile()  # type: ignore[union-attr, operator]
+    train_step, optimizer = accelerator.prepare(state.train_step, state.optimizer)
+
+    main = accelerator.is_main_process
+    log = Log(folder, log_bytes, state.step) if main else None
+    recorder = Recorder(model, training, accelerator)
+    parameters, averaged = list(model.parameters()), list(state.average.parameters())
+    began = time.monotonic()
+    saved_at = state.step if checkpoints(folder / "checkpoints") else None
+
+    def save() -> None:
+        nonlocal saved_at
+        recorder.check_finite()
+        if log is not None and saved_at != state.step:
+            save_checkpoint(state, folder / "checkpoints", log.bytes_on_disk(), training.keep)
+        saved_at = state.step
+
+    try:
+        with Interruption() as interruption:
+            while state.step < training.steps and not interruption.signal_number:
+                x, cond = batches(state.step)
+                generator = keyed_generator(
+                    training.seed, "noise", state.step, accelerator.process_index, device=accelerator.device
+                )
+                loss = train_step(x.to(accelerator.device, non_blocking=True), cond, generator)
+                accelerator.backward(loss.value.mean() / event_size(x))
+                accelerator.clip_grad_norm_(parameters, training.clip)
+                for group in optimizer.param_groups:
+                    group["lr"] = training.learning_rate_at(state.step)
+                optimizer.step()
+                optimizer.zero_grad()
+                state.step += 1
+                update_average(averaged, parameters, state.step, training.ema)
+
+                recorder.add(loss, state.step, event_size(x))
+                over = training.minutes is not None and time.monotonic() - began > 60 * training.minutes
+                fields: dict[str, Any] = {}
+                if state.step % training.log_every == 0 or state.step == training.steps or over:
+                    fields |= recorder.train_record(state.step)
+                    if log is not None:
+                        log.write(fields)
+                if validation and (state.step % training.validate_every == 0 or state.step == training.steps or over):
+                    record = recorder.validation_record(state, objective, validation)
+                    fields["validation"] = record["loss"]
+                    if log is not None:
+                        log.write(record)
+                if state.step % training.checkpoint_every == 0:
+                    save()
+                watch(state.step, fields)
+                if over:
+                    break
+            save()
+    finally:
+        if log is not None:
+            log.close()
+    seconds = time.monotonic() - began
+    return state, Outcome(started_at, state.step, seconds, interruption.signal_number)
+
+
+class Recorder:
+    """Keeps losses on the device between log lines, and stops the run when one of them is not finite."""
+
+    def __init__(self, model: nn.Module, training: Training, accelerator: Accelerator) -> None:
+        self.training, self.accelerator = training, accelerator
+        sigma_range: tuple[float, float] = model.sigma_range  # type: ignore[assignment]
+        self.train = LossByLevel(sigma_range, accelerator.device)
+        self.validation = LossByLevel(sigma_range, accelerator.device)
+        self.pending: list[tuple[int, Loss]] = []
+        self.last_time, self.last_step = time.monotonic(), None
+
+    def add(self, loss: Loss, step: int, dimensions: int) -> None:
+        self.pending.append((step, Loss(loss.value.detach(), loss.sigma, {})))
+        self.train.add(loss, dimensions)
+
+    def check_finite(self) -> None:
+        """Raises `RunError` naming the first bad step and its noise level since the last check."""
+        if self.pending and not torch.stack([loss.value.sum() for _, loss in self.pending]).isfinite().all():
+            step, loss = next((s, x) for s, x in self.pending if not x.value.isfinite().all())
+            at = ""
+            with suppress(TypeError):
+                at = f" at sigma {loss.sigma[~loss.value.isfinite()][0]:.4g}"  # type: ignore[index]
+            raise RunError(f"the loss is not finite in step {step}{at}: the last checkpoint before it is good; lower --learning-rate")
+        self.pending.clear()
+
+    def train_record(self, step: int) -> dict[str, Any]:
+        """Mean loss, loss by σ and throughput since the last record."""
+        self.check_finite()
+        loss, by_sigma = self.train.take()
+        now = time.monotonic()
+        steps = step - (self.last_step if self.last_step is not None else step - self.training.log_every)
+        record = {
+            "kind": "train", "step": step, "images": step * self.training.batch_size, "loss": loss,
+            "images_per_s": steps * self.training.batch_size / max(now - self.last_time, 1e-9),
+            "learning_rate": self.training.learning_rate_at(step - 1),
+            "seconds": now - self.last_time, "sigma": self.train.centres, "loss_by_sigma": by_sigma,
+        }  # fmt: skip
+        self.last_time, self.last_step = now, step
+        return record
+
+    @torch.no_grad()
+    def validation_record(
+        self, state: TrainState, objective: Objective, batch: tuple[Tensor, Tensor | None]
+    ) -> dict[str, Any]:
+        """The averaged model's loss on held-out examples, always with the same noise."""
+        x, cond = batch
+        step = Step(objective, state.average, state.train_step.bf16)
+        for index, part in enumerate(x.split(256)):
+            labels = None if cond is None else cond[256 * index : 256 * index + len(part)]
+            generator = keyed_generator(self.training.seed, "validation", index, device=self.accelerator.device)
+            loss = step(part.to(self.accelerator.device), labels, generator)
+            self.validation.add(loss, event_size(x))
+        loss_mean, by_sigma = self.validation.take()
+        images = state.step * self.training.batch_size
+        return {"kind": "validation", "step": state.step, "images": images, "loss": loss_mean,
+                "sigma": self.validation.centres, "loss_by_sigma": by_sigma}  # fmt: skip

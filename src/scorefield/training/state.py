@@ -1,0 +1,111 @@
+"""Everything a run must remember to go on exactly where it was: weights, their average, Adam's moments, the step.
+
+One safetensors file a checkpoint, written aside, put on disk and renamed: `checkpoints/step-00000500.safetensors`.
+Batches and noise need no memory, being functions of (seed, step).
+"""
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from scorefield.errors import RunError
+from scorefield.interfaces import Loss, Objective
+from scorefield.system import write_durably
+from scorefield.training.config import Training
+
+
+class Step(nn.Module):
+    """One training step's forward pass, in bf16 autocast if asked; the unit that distributed training wraps."""
+
+    def __init__(self, objective: Objective, model: nn.Module, bf16: bool = False) -> None:
+        super().__init__()
+        self.objective, self.model, self.bf16 = objective, model, bf16
+
+    def forward(self, x: Tensor, cond: Tensor | None, generator: torch.Generator | None) -> Loss:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.objective(self.model, x, cond, generator=generator)  # type: ignore[arg-type]
+
+
+@dataclass
+class TrainState:
+    """What training changes: `step` counts finished steps, `average` is the model that is sampled from."""
+
+    train_step: Step
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def begin(cls, objective: Objective, model: nn.Module, training: Training) -> "TrainState":
+        """A fresh state around a model that already lies on its device; `training` is resolved."""
+        train_step = Step(objective, model, training.precision == "bf16")
+        average = deepcopy(model).requires_grad_(False).eval()
+        fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
+        betas = (0.9, training.beta2)
+        optimizer = torch.optim.Adam(train_step.parameters(), training.learning_rate, betas=betas, fused=fused)
+        return cls(train_step, average, optimizer)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the state under its name."""
+        named = {f"model.{k}": v for k, v in self.train_step.state_dict().items()}
+        named |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            named |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+        return named
+
+    def load_tensors(self, named: dict[str, Tensor]) -> None:
+        """Take every tensor back; the inverse of `tensors`."""
+        part = lambda prefix: {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}  # noqa: E731
+        self.train_step.load_state_dict(part("model."))
+        self.average.load_state_dict(part("average."))
+        parameters = list(self.train_step.parameters())
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer.").items():
+            index, name = int(key.split(".")[0]), key.split(".")[1]
+            like = parameters[index] if value.ndim else value  # fused Adam needs the parameter's own memory layout
+            moments.setdefault(index, {})[name] = torch.empty_like(like, device=value.device).copy_(value)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+
+def save_checkpoint(state: TrainState, folder: Path, log_bytes: int, keep: int) -> Path:
+    """Write the state atomically, then drop all but the newest `keep` checkpoints.
+
+    Raises:
+        RunError: the disk is full; earlier checkpoints stay valid.
+    """
+    path = folder / f"step-{state.step:08d}.safetensors"
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors().items()}
+    write_durably(path, save(tensors, {"scorefield": json.dumps({"step": state.step, "log_bytes": log_bytes})}))
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def restore_newest(state: TrainState, folder: Path) -> int:
+    """Load the newest checkpoint into `state`, if there is one; how long log.jsonl was at that moment, in bytes.
+
+    Raises:
+        RunError: the newest checkpoint cannot be read.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return 0
+    try:
+        with safe_open(found[-1], "pt") as file:
+            note = json.loads(file.metadata()["scorefield"])
+            state.load_tensors({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"checkpoint {found[-1]} cannot be read ({error}): remove it to resume from the one before") from error
+    state.step = note["step"]
+    return int(note["log_bytes"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
