@@ -1,8 +1,8 @@
 """The vocabulary every floor above shares, and the one gradient of a log-density.
 
 Two verbs: `score(x, σ) = ∇ₓ log p_σ(x)` and `log_density(x, σ) = log p_σ(x) + const(σ)` in nats, where
-p_σ = p ∗ N(0, σ²I) is the data density smoothed by Gaussian noise of standard deviation σ (in scaled data units; σ = 0 is
-the data itself). One sign everywhere: log-densities, never physics' energies.
+p_σ = p ∗ N(0, σ²I) is the data density smoothed by Gaussian noise of standard deviation σ (in scaled data units; σ = 0
+is the data itself). One sign everywhere: log-densities, never physics' energies.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from scorefield.tensors import noise_levels
 
 @runtime_checkable
 class Score(Protocol):
-    """Anything with ∇ₓ log p_σ(x). `x` is `(b, *event)`; `sigma` a number or `(b,)`; the result has the shape of `x`."""
+    """Anything with ∇ₓ log p_σ(x): `x` is `(b, *event)`, `sigma` a number or `(b,)`; the result is like `x`."""
 
     @property
     def sigma_range(self) -> tuple[float, float]:
@@ -43,7 +43,7 @@ def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tens
     Raises:
         ValueError: `log_density` does not return one number per example, shape `(b,)`.
     """
-    value, pullback = torch.func.vjp(log_density, x)
+    value, pullback = torch.func.vjp(log_density, x)  # type: ignore[misc]  # its type allows for has_aux
     if value.shape != x.shape[:1]:
         raise ValueError(f"a log-density must have shape ({len(x)},), one number per example, got {tuple(value.shape)}")
     return pullback(torch.ones_like(value))[0]
@@ -73,7 +73,7 @@ class Energy(nn.Module, ABC):
 
 
 class Loss(NamedTuple):
-    """One number per example, unreduced: `value` `(b,)`, the noise level each was taken at, and anything worth logging."""
+    """One number per example, unreduced: `value` `(b,)`, the noise level of each, and anything worth logging."""
 
     value: Tensor
     sigma: Tensor | None
@@ -115,5 +115,7 @@ def check_sigma(sigma: float | Tensor, x: Tensor, sigma_range: tuple[float, floa
     ends = torch.stack(torch.aminmax(s.detach())).tolist() if s.numel() else [low, high]
     for value in ends:
         if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5):
-            raise ValueError(f"sigma must be in [{low:g}, {high:g}], got {value:g}: this model answers for that range only")
+            raise ValueError(
+                f"sigma must be in [{low:g}, {high:g}], got {value:g}: this model answers for that range only"
+            )
     return s

@@ -110,7 +110,10 @@ class ModelSpec:
 
 
 class ScoreModel(nn.Module):
-    """A direct score: any `network(u, c_noise, cond) -> like u` (your own `nn.Module` will do) dressed by a parameterisation."""
+    """A direct score: any `network(u, c_noise, cond) -> like u` dressed by a parameterisation.
+
+    Your own `nn.Module` will do.
+    """
 
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
         super().__init__()

@@ -1,0 +1,64 @@
+"""The command line: one file a command, flags derived from typed dataclasses, every mistake one line.
+
+Exit codes: 0 ok, 1 a run or check failed, 2 the user's mistake, 130 or 143 interrupted by Ctrl-C or SIGTERM.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
+
+from scorefield.errors import RunError, UserError
+
+ABOUT = """Learn the score field of data by score matching, without computing a partition function, and sample from it.
+
+Try `scorefield demo`. `scorefield COMMAND --help` explains each command; `scorefield --version` prints the version.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; messages go to stderr, results to stdout."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if arguments[:1] == ["--version"]:
+            from scorefield import __version__
+
+            print(f"scorefield {__version__}")
+            return 0
+        return run_command(arguments)
+    except (UserError, RunError) as error:
+        print(f"scorefield: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        print("scorefield: interrupted; nothing was left half written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Parse and run; errors as in `main`."""
+    from scorefield.cli.data import DataCommand
+    from scorefield.cli.demo import Demo
+    from scorefield.cli.evaluate import Evaluate
+    from scorefield.cli.parse import parse
+    from scorefield.cli.sample import Sample
+    from scorefield.cli.train import Train
+
+    commands: dict[str, Any] = {
+        "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
+    }  # fmt: skip
+    name = arguments[0] if arguments else "--help"
+    if name in commands:
+        default = commands[name].defaults(arguments[1:])
+        code: int = parse(commands[name], arguments[1:], prog=f"scorefield {name}", default=default)()
+        return code
+    if not name.startswith("-"):
+        raise UserError(f"unknown command {name!r}: choose one of {', '.join(commands)}")
+    from tyro.conf import subcommand
+
+    union = Union[tuple(Annotated[kind, subcommand(title)] for title, kind in commands.items())]  # noqa: UP007
+    parse(union, arguments, prog="scorefield", description=ABOUT)  # type: ignore[arg-type]
+    raise UserError(f"no command given: choose one of {', '.join(commands)}")
+
+
+__all__ = ["main"]

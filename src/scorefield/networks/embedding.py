@@ -12,6 +12,8 @@ class NoiseEmbedding(nn.Module):
     The frequencies run from 1/8 to 8 periods over the range of ¼ log σ between σ = 0.002 and 80 (length 2.65).
     """
 
+    frequencies: Tensor
+
     def __init__(self, width: int, frequencies: int = 16) -> None:
         super().__init__()
         periods = torch.logspace(-3, 3, frequencies, base=2.0)
@@ -26,10 +28,12 @@ class NoiseEmbedding(nn.Module):
 class CoordinateEmbedding(nn.Module):
     """x `(b, d)` to `(b, d (1 + 2 frequencies))`: each coordinate beside sinusoids of it.
 
-    An MLP on bare coordinates is too smooth for thin structures; sinusoids whose shortest wave is 2^(1 − frequencies) of
-    the longest give it the resolution (Tancik et al. 2020, arXiv:2006.10739). `extent` is the half-length of the
+    An MLP on bare coordinates is too smooth for thin structures; sinusoids whose shortest wave is 2^(1 − frequencies)
+    of the longest give it the resolution (Tancik et al. 2020, arXiv:2006.10739). `extent` is the half-length of the
     longest wave: data is expected in [−extent, extent].
     """
+
+    frequencies: Tensor
 
     def __init__(self, frequencies: int = 6, extent: float = 4.0) -> None:
         super().__init__()

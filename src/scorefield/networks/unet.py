@@ -36,7 +36,9 @@ class UNetConfig:
     def build(self, event_shape: tuple[int, ...], classes: int = 0) -> "UNet":
         """The network for images `(c, h, w)`; raises `ValueError` for other events."""
         if len(event_shape) != 3:
-            raise ValueError(f"network unet takes images of shape (c, h, w), got events of shape {event_shape}: use mlp for vectors")
+            raise ValueError(
+                f"network unet takes images of shape (c, h, w), got events of shape {event_shape}: use mlp for vectors"
+            )
         return UNet(event_shape[0], self.channels, self.multipliers, self.blocks, self.fold, self.attention, classes)
 
 
@@ -84,10 +86,8 @@ class UNet(nn.Module):
                 self.up.append(Upsample(width))
 
         self.norm = ChannelNorm(width)
-        self.leave = nn.Conv2d(width, folded, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
-        self.to(memory_format=torch.channels_last)
+        self.leave = zeroed(nn.Conv2d(width, folded, 3, padding=1))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its type
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
         level = self.noise(c_noise)
@@ -114,10 +114,8 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
         self.modulation = nn.Linear(embedded, 2 * outer)
         self.norm2 = ChannelNorm(outer)
-        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
+        self.conv2 = zeroed(nn.Conv2d(outer, outer, 3, padding=1))
         self.skip = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         scale, shift = self.modulation(level)[:, :, None, None].chunk(2, 1)
@@ -152,13 +150,12 @@ class Attention(nn.Module):
         self.heads = max(1, width // 32)
         self.norm = ChannelNorm(width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.leave = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.leave = zeroed(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         b, c, height, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width).transpose(-1, -2).unbind(1)
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
         h = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, height, width)
         return x + self.leave(h)
 
@@ -168,3 +165,10 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """`layer` with weights and biases of zero, so that its branch adds nothing at initialisation."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

@@ -40,7 +40,7 @@ class LogNormal:
 
     def quantile(self, u: Tensor, sigma_range: tuple[float, float]) -> Tensor:
         low, high = (0.5 * math.erfc((self.mean - math.log(s)) / self.std / math.sqrt(2)) for s in sigma_range)
-        z = torch.special.ndtri((low + (high - low) * u.double()))
+        z = torch.special.ndtri(low + (high - low) * u.double())
         return (self.mean + self.std * z).exp().clamp(*sigma_range).to(u.dtype)
 
 

@@ -16,7 +16,10 @@ CHUNK = 64
 
 
 class StartingSampler(Sampler, Protocol):
-    """A sampler that knows where to start from."""
+    """A sampler that knows where to start from and how many states it will yield."""
+
+    @property
+    def states(self) -> int: ...
 
     def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor: ...
 

@@ -37,6 +37,11 @@ class Langevin:
         check_steps(self.steps)
         check_positive(step_size=self.step_size, sigma=self.sigma)
 
+    @property
+    def states(self) -> int:
+        """How many states it yields."""
+        return self.steps + 1
+
     def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Standard normal noise, the scale of the data itself."""
         return standard_normal(shape, generator)
@@ -73,6 +78,11 @@ class AnnealedLangevin:
         check_steps(self.steps, at_least=2)
         check_steps(self.steps_per_level)
         check_positive(step_ratio=self.step_ratio)
+
+    @property
+    def states(self) -> int:
+        """How many states it yields."""
+        return 1 + self.steps + self.to_zero
 
     def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Pure noise at the largest level, σ_max z."""

@@ -34,6 +34,11 @@ class Euler:
     def __post_init__(self) -> None:
         check_steps(self.steps, at_least=2)
 
+    @property
+    def states(self) -> int:
+        """How many states it yields."""
+        return self.steps + self.to_zero
+
     def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Pure noise at the largest level, σ_max z."""
         return levels_of(self, model)[1] * standard_normal(shape, generator)

@@ -1,0 +1,84 @@
+"""Progress on the terminal: live bars where it is one, a few plain lines where it is not. All of it goes to stderr."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from scorefield.interfaces import State
+from scorefield.metrics import Record
+from scorefield.samplers import CHUNK, StartingSampler
+
+T = TypeVar("T")
+console = Console(stderr=True, highlight=False)
+
+
+def say(line: str) -> None:
+    """One line for the user."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def bar(*columns: str) -> Progress:
+    """A progress bar with count, elapsed time and time left, and further text columns by field name."""
+    fields = [TextColumn(f"{{task.fields[{name}]}}") for name in columns]
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *fields,
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
+    )  # fmt: skip
+
+
+def tracked(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    """`items` unchanged, with a bar as they pass."""
+    with bar() as progress:
+        yield from progress.track(items, total=total, description=label)
+
+
+@contextmanager
+def training_bar(steps: int, minutes: float | None) -> Iterator[Callable[[int, dict[str, Any]], None]]:
+    """A watcher for the training loop: step, loss, validation loss, images a second."""
+    latest: dict[str, Any] = {}
+    with bar("text") as progress:
+        task = progress.add_task("training", total=None if minutes else steps, text="")
+
+        def watch(step: int, fields: dict[str, Any]) -> None:
+            latest.update(fields)
+            if fields:
+                parts = [f"{latest[k]:{f}} {label}" for k, f, label in SHOWN if k in latest]
+                progress.update(task, text=" · ".join(parts))
+                if not console.is_terminal and (step * 10 // steps) > ((step - 20) * 10 // steps):
+                    say(f"step {step} of {steps}: {' · '.join(parts)}")
+            progress.update(task, completed=step)
+
+        yield watch
+
+
+SHOWN = (("loss", ".4f", "loss"), ("validation", ".4f", "held out"), ("images_per_s", ".0f", "images/s"))
+
+
+@contextmanager
+def sampling_bar(sampler: StartingSampler, n: int) -> Iterator[Callable[[int, State], None]]:
+    """A watcher for `generate`: one tick a state of a chunk."""
+    with bar() as progress:
+        task = progress.add_task("sampling", total=-(-n // CHUNK) * sampler.states)
+        yield lambda chunk, state: progress.advance(task)
+
+
+def show_records(records: list[Record]) -> None:
+    """The evaluation as a table on stdout."""
+    table = Table("metric", "value", "± s.e.", "n", "unit")
+    for r in records:
+        table.add_row(r.metric, f"{r.value:.4g}", "" if r.se is None else f"{r.se:.2g}", str(r.n), r.unit)
+    Console().print(table)
+
+
+__all__ = ["say", "sampling_bar", "show_records", "tracked", "training_bar"]

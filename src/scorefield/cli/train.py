@@ -1,0 +1,92 @@
+"""scorefield train: learn the score field of a data set."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+from scorefield.cli.display import say, tracked, training_bar
+from scorefield.cli.parse import peek, with_kinds
+from scorefield.data import Data
+from scorefield.experiment import Run, Trained, read_run, train
+from scorefield.persistence import Model
+from scorefield.recipes import recipe, recipe_for
+from scorefield.training.loop import Watcher
+
+
+@dataclass(frozen=True)
+class Train:
+    """Learn the score field of DATA by multi-scale denoising score matching and write a run folder.
+
+    A recipe gives every setting, flags change them. A run that was interrupted or killed goes on with --resume, bit
+    for bit as if it had not been.
+
+    Examples: `scorefield train digits --out runs/digits`, `scorefield train photos/ --out runs/photos --reading.size 32
+    --minutes 30`, `scorefield train points.npy --out runs/points --steps 5000`.
+    """
+
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    """digits, fashion-mnist, hf:owner/name, a folder of images, or a .npy, .npz or idx file"""
+    out: Annotated[Path, arg(metavar="RUN")]
+    """the run folder; must be new or empty, unless --resume"""
+    recipe: Annotated[str | None, arg(metavar="NAME")] = None
+    """digits, fashion-mnist, images or vectors; by default the one that fits DATA"""
+    resume: bool = False
+    """go on with the run in RUN"""
+    run: Annotated[Run, arg(name="")] = Run()
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Train":
+        """The defaults of all flags: the stored run's on --resume, else the recipe's."""
+        name, out = peek(arguments, "--recipe"), peek(arguments, "--out")
+        source = next((a for a in arguments if not a.startswith("-")), "")
+        if name is not None:
+            run = recipe(name)
+        elif "--resume" in arguments and out is not None:
+            run = read_run(Path(out))
+        else:
+            run = recipe_for(source)
+        return cls(tyro.MISSING, tyro.MISSING, run=with_kinds(run, arguments))
+
+    def __call__(self) -> int:
+        run = replace(self.run, data=self.data)
+        with ExitStack() as stack:
+
+            def started(resolved: Run, data: Data, model: Model) -> Watcher:
+                describe(resolved, data, model)
+                return stack.enter_context(training_bar(resolved.training.steps, resolved.training.minutes))
+
+            done = train(run, self.out, resume=self.resume, progress=tracked, started=started)
+        return report(done, self.data, self.out)
+
+
+def describe(run: Run, data: Data, model: Model) -> None:
+    """Say what is about to be trained."""
+    rows = len(data.splits["train"].x)
+    weights = sum(p.numel() for p in model.parameters()) / 1e6
+    t = run.training
+    say(f"{data.source}: {rows} training examples of shape {data.event_shape}; {len(data.skipped)} unreadable left out")
+    say(f"{run.network.kind} of {weights:.2f} M weights, recipe {run.recipe}, {t.precision}, {t.threads} threads, seed {t.seed}")
+
+
+def report(done: Trained, data: str, folder: Path) -> int:
+    """Say how training ended; the exit code."""
+    outcome, batch = done.outcome, done.run.training.batch_size
+    for change in done.changes:
+        say(f"changed on resume: {change}")
+    if outcome.signal_number is not None:
+        say(f"interrupted after step {outcome.step}; go on with: scorefield train {data} --out {folder} --resume")
+        return 128 + outcome.signal_number
+    if outcome.step == outcome.started_at:
+        say(f"{folder} is finished already: {outcome.step} steps; give --steps a larger number to go on")
+        return 0
+    steps = outcome.step - outcome.started_at
+    rate = steps * batch / outcome.seconds
+    say(f"{outcome.step} steps, {outcome.step * batch} images seen; {outcome.seconds:.0f} s, {rate:.0f} images/s")
+    for name in ("run.json", "log.jsonl", "checkpoints", "config.json", "model.safetensors"):
+        say(f"wrote {folder / name}")
+    return 0
