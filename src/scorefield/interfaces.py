@@ -115,7 +115,5 @@ def check_sigma(sigma: float | Tensor, x: Tensor, sigma_range: tuple[float, floa
     ends = torch.stack(torch.aminmax(s.detach())).tolist() if s.numel() else [low, high]
     for value in ends:
         if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5):
-            raise ValueError(
-                f"sigma must be in [{low:g}, {high:g}], got {value:g}: this model answers for that range only"
-            )
+            raise ValueError(f"sigma must be in [{low:g}, {high:g}], got {value:g}: this model answers for that range only")
     return s

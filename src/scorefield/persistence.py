@@ -120,7 +120,8 @@ def from_json(kind: type[T], path: Path) -> T:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not a scorefield configuration ({type(error).__name__}: {error})") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise UserError(f"{path} has format version {version}, this scorefield reads up to {FORMAT_VERSION}: upgrade scorefield")
+        newest = f"this scorefield reads up to {FORMAT_VERSION}: upgrade scorefield"
+        raise UserError(f"{path} has format version {version}, {newest}")
     try:
         return dacite.from_dict(kind, migrate(fields, version), dacite.Config(strict=True, cast=[tuple]))
     except (dacite.DaciteError, ValueError) as error:

@@ -66,7 +66,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        self._previous: dict[int, signal.Handlers | int | None | Callable[[int, FrameType | None], object]] = {}
+        self._previous: dict[int, signal.Handlers | int | Callable[[int, FrameType | None], object] | None] = {}
 
     def __enter__(self) -> "Interruption":
         with suppress(ValueError):

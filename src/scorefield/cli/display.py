@@ -81,4 +81,4 @@ def show_records(records: list[Record]) -> None:
     Console().print(table)
 
 
-__all__ = ["say", "sampling_bar", "show_records", "tracked", "training_bar"]
+__all__ = ["sampling_bar", "say", "show_records", "tracked", "training_bar"]

@@ -70,7 +70,9 @@ def describe(run: Run, data: Data, model: Model) -> None:
     weights = sum(p.numel() for p in model.parameters()) / 1e6
     t = run.training
     say(f"{data.source}: {rows} training examples of shape {data.event_shape}; {len(data.skipped)} unreadable left out")
-    say(f"{run.network.kind} of {weights:.2f} M weights, recipe {run.recipe}, {t.precision}, {t.threads} threads, seed {t.seed}")
+    say(
+        f"{run.network.kind} of {weights:.2f} M weights, recipe {run.recipe}, {t.precision}, {t.threads} threads, seed {t.seed}"
+    )
 
 
 def report(done: Trained, data: str, folder: Path) -> int:

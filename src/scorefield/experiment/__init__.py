@@ -2,7 +2,11 @@
 
 from scorefield.experiment.config import Run, read_run
 from scorefield.experiment.evaluate import evaluate
-from scorefield.experiment.sample import check_output, draw, write_samples
+from scorefield.experiment.sample import arrays_of, check_output, draw, write_picture, write_samples
+from scorefield.experiment.samplers import SamplerName, in_precision, sampler_named
 from scorefield.experiment.train import Trained, train
 
-__all__ = ["Run", "Trained", "check_output", "draw", "evaluate", "read_run", "train", "write_samples"]
+__all__ = [
+    "Run", "SamplerName", "Trained", "arrays_of", "check_output", "draw", "evaluate", "in_precision", "read_run",
+    "sampler_named", "train", "write_picture", "write_samples",
+]  # fmt: skip

@@ -5,7 +5,9 @@ import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from tyro.conf import arg
 
 from scorefield.data import Reading
 from scorefield.errors import UserError
@@ -36,7 +38,7 @@ class Run:
     sigma_range: tuple[float, float] = (0.002, 80.0)
     """smallest and largest noise level, in units of the data's standard deviation"""
     objective: DenoisingScoreMatching = field(default_factory=DenoisingScoreMatching)
-    training: Training = field(default_factory=Training)
+    training: Annotated[Training, arg(name="")] = field(default_factory=Training)
 
 
 @dataclass(frozen=True)

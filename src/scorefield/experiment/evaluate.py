@@ -12,6 +12,7 @@ from scorefield.data import Data
 from scorefield.errors import UserError
 from scorefield.experiment.config import Run
 from scorefield.experiment.sample import Film, Watch, arrays, write_picture
+from scorefield.experiment.samplers import in_precision
 from scorefield.interfaces import State
 from scorefield.metrics import PixelPCA, Record, evaluate_samples, nearest
 from scorefield.models import ModelSpec
@@ -31,7 +32,16 @@ NEIGHBOUR_ROWS, NEIGHBOURS = 8, 7
 
 
 def evaluate(
-    run: Run, model: Model, data: Data, folder: Path, sampler: StartingSampler, n: int, *, seed: int = 0, watch: Watch
+    run: Run,
+    model: Model,
+    data: Data,
+    folder: Path,
+    sampler: StartingSampler,
+    n: int,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    watch: Watch = lambda chunk, state: None,
 ) -> tuple[list[Record], list[Path]]:
     """The records, and the files written into `folder`: evaluation.json and pictures.
 
@@ -48,10 +58,12 @@ def evaluate(
             film.keep(state)
         watch(chunk, state)
 
+    score = in_precision(model, "auto", torch.device(device))
     train, test = rows(data, "train", spec), rows(data, "test", spec)
-    drawn = torch.cat(list(generate(model, sampler, n, spec.event_shape, seed=seed, watch=observe)))
+    chunks = generate(score, sampler, n, spec.event_shape, seed=seed, device=device, watch=observe)
+    drawn = torch.cat([x.cpu() for x in chunks])
     samples = spec.scaling.encode(spec.scaling.decode(drawn))  # what a user gets: clipped and rounded to the data's levels
-    records = losses(run, model, test, seed) + evaluate_samples(samples, train, test, PixelPCA.fit(train), seed=seed)
+    records = losses(run, model, test, device, seed) + evaluate_samples(samples, train, test, PixelPCA.fit(train), seed=seed)
 
     written = [*sample_pictures(spec, film, samples, train, test, folder), *curves(folder), folder / "evaluation.json"]
     write_durably(folder / "evaluation.json", json.dumps([asdict(r) for r in records], indent=2) + "\n")
@@ -72,7 +84,7 @@ def rows(data: Data, split: str, spec: ModelSpec) -> Tensor:
 
 
 @torch.no_grad()
-def losses(run: Run, model: Model, test: Tensor, seed: int) -> list[Record]:
+def losses(run: Run, model: Model, test: Tensor, device: torch.device | str, seed: int) -> list[Record]:
     """The training objective on held-out data: at noise levels spread over its distribution, and their mean."""
     quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
     test = test[:1000]
@@ -81,21 +93,17 @@ def losses(run: Run, model: Model, test: Tensor, seed: int) -> list[Record]:
         generator = keyed_generator(seed, "evaluation", index)
         z = torch.randn(test.shape, generator=generator)
         parts = [
-            run.objective.at(model, x, x.new_full((len(x),), sigma), noise).value
+            run.objective.at(model, x.to(device), torch.full((len(x),), sigma, device=device), noise.to(device)).value
             for x, noise in zip(test.split(250), z.split(250), strict=True)
         ]
-        found.append((sigma, torch.cat(parts).double() / event_size(test)))
+        found.append((sigma, torch.cat(parts).double().cpu() / event_size(test)))
     mean = torch.stack([value for _, value in found]).mean(0)
     unit = f"{run.objective.weighting}-weighted squared error per dimension"
     named = [("denoising loss", mean), *((f"denoising loss at sigma {s:.3g}", v) for s, v in found)]
-    return [
-        Record(name, v.mean().item(), v.std().item() / len(v) ** 0.5, len(v), unit, seed) for name, v in named
-    ]
+    return [Record(name, v.mean().item(), v.std().item() / len(v) ** 0.5, len(v), unit, seed) for name, v in named]
 
 
-def sample_pictures(
-    spec: ModelSpec, film: Film, samples: Tensor, train: Tensor, test: Tensor, folder: Path
-) -> list[Path]:
+def sample_pictures(spec: ModelSpec, film: Film, samples: Tensor, train: Tensor, test: Tensor, folder: Path) -> list[Path]:
     """samples.png, film.gif and, for images, neighbours.png (each sample beside the training images nearest to it)."""
     paths = [folder / "samples.png", folder / "film.gif"]
     with written_aside(paths[1]) as aside:

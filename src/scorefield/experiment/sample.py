@@ -1,11 +1,13 @@
 """Samples of a model as pixels or vectors, written in the format the file's name asks for, in bounded memory."""
 
 import io
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -22,11 +24,11 @@ LIMITS = {".png": 4096, ".gif": CHUNK}
 Watch = Callable[[int, State], None]
 
 
-def check_output(path: Path, n: int, spec: ModelSpec) -> None:
+def check_output(path: Path, n: int, spec: ModelSpec, overwrite: bool = False) -> None:
     """Refuse what could not be written, before any work is done.
 
     Raises:
-        UserError: an unknown suffix, too many samples for a picture, a used folder, a place that does not exist.
+        UserError: an unknown suffix, too many samples for a picture, a place that is used or does not exist.
     """
     suffix = path.suffix
     if suffix not in (".png", ".npz", ".gif", ""):
@@ -39,8 +41,11 @@ def check_output(path: Path, n: int, spec: ModelSpec) -> None:
         raise UserError(f"a folder of PNGs holds images, and this model makes vectors: use {path}.npz")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir() or (suffix == "" and path.exists()):
-        raise UserError(f"cannot write {path}: it exists already; give another --out")
+    if path.is_dir() or (path.exists() and not overwrite):
+        hint = "" if path.is_dir() else ", or --overwrite"
+        raise UserError(f"cannot write {path}: it exists already; give another --out{hint}")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: no permission to write in {path.parent}")
 
 
 def write_samples(
@@ -51,10 +56,12 @@ def write_samples(
     path: Path,
     *,
     seed: int = 0,
+    overwrite: bool = False,
+    device: torch.device | str = "cpu",
     watch: Watch = lambda chunk, state: None,
 ) -> None:
     """Draw n samples and write them to `path` atomically; errors as in `check_output`."""
-    check_output(path, n, spec)
+    check_output(path, n, spec, overwrite)
     film = Film()
 
     def observe(chunk: int, state: State) -> None:
@@ -63,7 +70,7 @@ def write_samples(
         watch(chunk, state)
 
     with written_aside(path) as aside:
-        chunks = draw(model, spec, sampler, n, seed=seed, watch=observe)
+        chunks = draw(model, spec, sampler, n, seed=seed, device=device, watch=observe)
         if path.suffix == ".npz":
             write_npz(aside, chunks, n)
         elif path.suffix == "":
@@ -74,25 +81,38 @@ def write_samples(
 
 
 def draw(
-    model: Score, spec: ModelSpec, sampler: StartingSampler, n: int, *, seed: int = 0, watch: Watch = lambda chunk, state: None
+    model: Score,
+    spec: ModelSpec,
+    sampler: StartingSampler,
+    n: int,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    watch: Watch = lambda chunk, state: None,
 ) -> Iterator[np.ndarray]:
     """n samples in chunks: images uint8 0…255 `(k, h, w)` or `(k, h, w, c)`, vectors float `(k, d)` in the data's units."""
-    for x in generate(model, sampler, n, spec.event_shape, seed=seed, watch=watch):
+    for x in generate(model, sampler, n, spec.event_shape, seed=seed, device=device, watch=watch):
         yield arrays(x, spec)
 
 
 def arrays(x: Tensor, spec: ModelSpec) -> np.ndarray:
     """Scaled data units `(k, *event)` as pixels or vectors."""
-    raw = spec.scaling.decode(x.cpu())
-    return to_pixels(raw, spec.scaling.levels or 256) if len(spec.event_shape) == 3 else raw.numpy()
+    return arrays_of(spec.scaling.decode(x.cpu()), spec.scaling.levels)
+
+
+def arrays_of(raw: Tensor, levels: int | None) -> np.ndarray:
+    """Raw data `(k, *event)` as pixels or vectors."""
+    return to_pixels(raw, levels or 256) if raw.ndim == 4 else raw.numpy()
 
 
 def write_npz(path: Path, chunks: Iterable[np.ndarray], n: int) -> None:
     """One array `samples`, streamed: the whole never lies in memory."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("samples.npy", "w", force_zip64=True) as file:
+    archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("samples.npy", "w", force_zip64=True) as file:
         for number, chunk in enumerate(chunks):
             if number == 0:
-                header = {"descr": np.lib.format.dtype_to_descr(chunk.dtype), "fortran_order": False, "shape": (n, *chunk.shape[1:])}
+                descr, shape = np.lib.format.dtype_to_descr(chunk.dtype), (n, *chunk.shape[1:])
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(np.ascontiguousarray(chunk).tobytes())
 

@@ -68,9 +68,7 @@ def train(
     accelerator.wait_for_everyone()
 
     split = data.splits["train"]
-    batches = Batches(
-        split, run.training.batch_size, run.training.seed, accelerator.process_index, accelerator.num_processes
-    )
+    batches = Batches(split, run.training.batch_size, run.training.seed, accelerator.process_index, accelerator.num_processes)
     held_out = data.splits["validation"].x[:VALIDATION_ROWS]
     state, outcome = fit(
         model,

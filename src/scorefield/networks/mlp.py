@@ -24,18 +24,14 @@ class MLPConfig:
     def build(self, event_shape: tuple[int, ...], classes: int = 0) -> "MLP":
         """The network for vectors `(d,)`; raises `ValueError` for other events."""
         if len(event_shape) != 1:
-            raise ValueError(
-                f"network mlp takes vectors of shape (d,), got events of shape {event_shape}: use unet for images"
-            )
+            raise ValueError(f"network mlp takes vectors of shape (d,), got events of shape {event_shape}: use unet for images")
         return MLP(event_shape[0], event_shape[0], self.width, self.blocks, self.frequencies, classes)
 
 
 class MLP(nn.Module):
     """net(x `(b, d)`, c_noise `(b,)`, cond `(b,)` or None) -> `(b, out)`; `out=0`: a scalar `(b,)` without bias."""
 
-    def __init__(
-        self, d: int, out: int, width: int = 256, blocks: int = 3, frequencies: int = 6, classes: int = 0
-    ) -> None:
+    def __init__(self, d: int, out: int, width: int = 256, blocks: int = 3, frequencies: int = 6, classes: int = 0) -> None:
         super().__init__()
         self.coordinates = CoordinateEmbedding(frequencies)
         self.noise = NoiseEmbedding(width)

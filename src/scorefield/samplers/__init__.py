@@ -5,4 +5,15 @@ from scorefield.samplers.langevin import AnnealedLangevin, Langevin
 from scorefield.samplers.levels import geometric, karras
 from scorefield.samplers.reverse import Euler, Heun
 
-__all__ = ["CHUNK", "AnnealedLangevin", "Autocast", "Euler", "Heun", "Langevin", "StartingSampler", "generate", "geometric", "karras"]
+__all__ = [
+    "CHUNK",
+    "AnnealedLangevin",
+    "Autocast",
+    "Euler",
+    "Heun",
+    "Langevin",
+    "StartingSampler",
+    "generate",
+    "geometric",
+    "karras",
+]

@@ -32,6 +32,8 @@ class Langevin:
     """h; 0.1 σ² by default"""
     temperature: float = 1.0
     """multiplies the noise variance"""
+    to_zero: bool = False
+    """denoise at the end"""
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -40,7 +42,7 @@ class Langevin:
     @property
     def states(self) -> int:
         """How many states it yields."""
-        return self.steps + 1
+        return self.steps + 1 + self.to_zero
 
     def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Standard normal noise, the scale of the data itself."""
@@ -57,6 +59,8 @@ class Langevin:
         for _ in range(self.steps):
             x = langevin_step(model, x, sigma, h, cond, self.temperature, generator)
             yield State(x, level, {})
+        if self.to_zero:
+            yield State(denoise(model, x, sigma, cond), x.new_tensor(0.0), {})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from scorefield.interfaces import Loss
 
@@ -83,9 +82,3 @@ def tensorboard_writer(folder: Path, keep_steps: int) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder), purge_step=keep_steps + 1)
-
-
-def first_bad(loss: Tensor) -> int | None:
-    """Index of the first non-finite entry, if any."""
-    bad = (~loss.isfinite()).nonzero()
-    return int(bad[0]) if len(bad) else None

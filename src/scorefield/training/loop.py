@@ -81,7 +81,7 @@ def fit(
 
     main = accelerator.is_main_process
     log = Log(folder, log_bytes, state.step) if main else None
-    recorder = Recorder(model, training, accelerator)
+    recorder = Recorder(model, training, accelerator, folder / "checkpoints")
     parameters, averaged = list(model.parameters()), list(state.average.parameters())
     began = time.monotonic()
     saved_at = state.step if checkpoints(folder / "checkpoints") else None
@@ -138,8 +138,8 @@ def fit(
 class Recorder:
     """Keeps losses on the device between log lines, and stops the run when one of them is not finite."""
 
-    def __init__(self, model: nn.Module, training: Training, accelerator: Accelerator) -> None:
-        self.training, self.accelerator = training, accelerator
+    def __init__(self, model: nn.Module, training: Training, accelerator: Accelerator, checkpoints: Path) -> None:
+        self.training, self.accelerator, self.checkpoints = training, accelerator, checkpoints
         sigma_range: tuple[float, float] = model.sigma_range  # type: ignore[assignment]
         self.train = LossByLevel(sigma_range, accelerator.device)
         self.validation = LossByLevel(sigma_range, accelerator.device)
@@ -157,7 +157,9 @@ class Recorder:
             at = ""
             with suppress(TypeError):
                 at = f" at sigma {loss.sigma[~loss.value.isfinite()][0]:.4g}"  # type: ignore[index]
-            raise RunError(f"the loss is not finite in step {step}{at}: the last checkpoint before it is good; lower --learning-rate")
+            good = checkpoints(self.checkpoints)
+            last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint before it"
+            raise RunError(f"the loss is not finite in step {step}{at}; {last}; start again with a lower --learning-rate")
         self.pending.clear()
 
     def train_record(self, step: int) -> dict[str, Any]:
@@ -176,9 +178,7 @@ class Recorder:
         return record
 
     @torch.no_grad()
-    def validation_record(
-        self, state: TrainState, objective: Objective, batch: tuple[Tensor, Tensor | None]
-    ) -> dict[str, Any]:
+    def validation_record(self, state: TrainState, objective: Objective, batch: tuple[Tensor, Tensor | None]) -> dict[str, Any]:
         """The averaged model's loss on held-out examples, always with the same noise."""
         x, cond = batch
         step = Step(objective, state.average, state.train_step.bf16)

@@ -1,0 +1,47 @@
+# make demo       everything from a fresh machine (Python, pip, make) to a trained model and its report
+# make test       linters, types, floors, tests (under 20 minutes with installing)
+# make test-slow  what takes longer: long kill loops, mutants, quality of the trained models
+#
+# PYTHON=python3.12        another interpreter (3.11 or later)
+# TORCH_INDEX=URL          take PyTorch from this package index first, e.g. the one with CPU builds (see README)
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint test-slow format clean
+
+demo: .venv/installed
+	$(BIN)/scorefield demo
+
+test: lint
+	$(BIN)/pytest -m "not slow" --numprocesses 2
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-slow: .venv/installed-dev
+	$(BIN)/pytest -m slow
+	$(BIN)/python tests/mutants.py
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .*_cache build dist
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("scorefield needs Python 3.11 or later: make PYTHON=...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
+	$(PIP) --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable '.[dev]'
+	touch $@

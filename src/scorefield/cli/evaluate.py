@@ -1,0 +1,57 @@
+"""scorefield evaluate: judge a trained model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from tyro.conf import Positional, arg
+
+from scorefield.cli.display import sampling_bar, say, show_records, tracked
+from scorefield.data import open_data
+from scorefield.experiment import SamplerName, evaluate, read_run, sampler_named
+from scorefield.persistence import load
+from scorefield.report import write_report
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Judge the model in RUN on held-out data, and write evaluation.json, pictures and report.html into RUN.
+
+    Measured are the loss at each noise level, distances between samples and held-out data (with the same distances for real
+    training data beside them), and whether samples are copies of training examples.
+
+    Example: `scorefield evaluate runs/digits -n 2000`.
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """a run folder"""
+    data: Annotated[str | None, arg(metavar="DATA")] = None
+    """judge on this data instead of the run's own"""
+    n: Annotated[int, arg(aliases=("-n",))] = 2000
+    """how many samples to draw"""
+    sampler: SamplerName = "heun"
+    """the sampler to judge"""
+    steps: int | None = None
+    """its steps; its own default if not given"""
+    seed: int = 0
+    """all randomness follows from it"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Evaluate":
+        return cls(tyro.MISSING)
+
+    def __call__(self) -> int:
+        run = read_run(self.run)
+        sampler = sampler_named(self.sampler, self.steps)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load(self.run, device=device)
+        data = open_data(self.data or run.data, run.reading, progress=tracked)
+        with sampling_bar(sampler, self.n) as watch:
+            records, written = evaluate(run, model, data, self.run, sampler, self.n, seed=self.seed, device=device, watch=watch)
+        show_records(records)
+        for path in [*written, write_report(self.run)]:
+            say(f"wrote {path}")
+        return 0

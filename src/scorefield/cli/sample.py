@@ -1,0 +1,63 @@
+"""scorefield sample: new examples from a trained model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from tyro.conf import Positional, arg
+
+from scorefield.cli.display import sampling_bar, say
+from scorefield.experiment import SamplerName, check_output, in_precision, sampler_named, write_samples
+from scorefield.persistence import load
+from scorefield.training.config import Precision
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new examples from the model in RUN and write them to a file or a folder.
+
+    The same seed gives the same samples, and the first 64 of 10,000 are the 64 you get alone.
+
+    Examples: `scorefield sample runs/digits --out digits.png`, `scorefield sample runs/digits -n 2000 --out digits.npz`,
+    `scorefield sample runs/digits --sampler annealed-langevin --out film.gif`.
+    """
+
+    model: Annotated[Positional[str], arg(metavar="RUN")]
+    """a run folder, a model folder, or a Hugging Face name owner/model"""
+    out: Annotated[Path, arg(metavar="FILE")]
+    """FILE.png: a grid; FILE.npz: the array `samples`; FILE.gif: a film; no suffix: a folder of PNGs"""
+    n: Annotated[int, arg(aliases=("-n",))] = 64
+    """how many"""
+    sampler: SamplerName = "heun"
+    """heun: probability-flow ODE; annealed-langevin: Langevin dynamics from large noise to small; langevin: at one level"""
+    steps: int | None = None
+    """steps of heun (18) and langevin (1000), noise levels of annealed-langevin (100)"""
+    sigma: float | None = None
+    """noise level of the sampler langevin, in units of the data's standard deviation (0.3)"""
+    seed: int = 0
+    """all randomness follows from it"""
+    precision: Precision = "auto"
+    """arithmetic of the network: bf16 where the machine computes in it, else float32"""
+    overwrite: bool = False
+    """replace FILE if it exists"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Sample":
+        return cls(tyro.MISSING, tyro.MISSING)
+
+    def __call__(self) -> int:
+        sampler = sampler_named(self.sampler, self.steps, self.sigma)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load(self.model, device=device)
+        check_output(self.out, self.n, model.spec, self.overwrite)
+        score = in_precision(model, self.precision, device)
+        with sampling_bar(sampler, self.n) as watch:
+            write_samples(
+                score, model.spec, sampler, self.n, self.out,
+                seed=self.seed, overwrite=self.overwrite, device=device, watch=watch,
+            )  # fmt: skip
+        say(f"wrote {self.out}: {self.n} samples by {self.sampler}, seed {self.seed}")
+        return 0
