@@ -61,6 +61,8 @@ class Train:
                 return stack.enter_context(training_bar(resolved.training.steps, resolved.training.minutes))
 
             done = train(run, self.out, resume=self.resume, progress=tracked, started=started)
+        if not done.main_process:
+            return 0
         return report(done, self.data, self.out)
 
 

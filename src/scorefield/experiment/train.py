@@ -29,6 +29,8 @@ class Trained:
     outcome: Outcome
     changes: list[str]
     """what --resume was allowed to change, a line each"""
+    main_process: bool
+    """False in all but one of several processes, which should say nothing"""
 
 
 def train(
@@ -78,12 +80,13 @@ def train(
         folder,
         accelerator=accelerator,
         validation=(data.scaling.encode(torch.tensor(held_out)), None),
-        watch=started(run, data, model),
+        watch=started(run, data, model) if accelerator.is_main_process else lambda step, fields: None,
     )
     if accelerator.is_main_process:
         save_model(state.average, run.network, folder)  # type: ignore[arg-type]
     accelerator.wait_for_everyone()
-    return Trained(run, data, outcome, changes)
+    accelerator.end_training()
+    return Trained(run, data, outcome, changes, accelerator.is_main_process)
 
 
 def build_model(run: Run, data: Data) -> Model:

@@ -32,6 +32,10 @@ class Batches(Protocol):
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]: ...
 
 
+TIME_OVER = 1
+"""the reason to stop beside signal numbers, which are larger"""
+AGREE_EVERY = 10
+"""steps between which several processes ask each other whether one of them was told to stop"""
 Watcher = Callable[[int, dict[str, Any]], None]
 """Called after every step with the step and the newest log records' fields, to draw a progress display."""
 
@@ -85,6 +89,7 @@ def fit(
     parameters, averaged = list(model.parameters()), list(state.average.parameters())
     began = time.monotonic()
     saved_at = state.step if checkpoints(folder / "checkpoints") else None
+    stop: int | None = None
 
     def save() -> None:
         nonlocal saved_at
@@ -95,7 +100,7 @@ def fit(
 
     try:
         with Interruption() as interruption:
-            while state.step < training.steps and not interruption.signal_number:
+            while state.step < training.steps and not stop:
                 x, cond = batches(state.step)
                 generator = keyed_generator(
                     training.seed, "noise", state.step, accelerator.process_index, device=accelerator.device
@@ -109,15 +114,17 @@ def fit(
                 optimizer.zero_grad()
                 state.step += 1
                 update_average(averaged, parameters, state.step, training.ema)
-
                 recorder.add(loss, state.step, event_size(x))
+
                 over = training.minutes is not None and time.monotonic() - began > 60 * training.minutes
+                stop = agreed(interruption.signal_number or (TIME_OVER if over else 0), state.step, accelerator)
+                last = stop or state.step == training.steps
                 fields: dict[str, Any] = {}
-                if state.step % training.log_every == 0 or state.step == training.steps or over:
+                if last or state.step % training.log_every == 0:
                     fields |= recorder.train_record(state.step)
                     if log is not None:
                         log.write(fields)
-                if validation and (state.step % training.validate_every == 0 or state.step == training.steps or over):
+                if validation and (last or state.step % training.validate_every == 0):
                     record = recorder.validation_record(state, objective, validation)
                     fields["validation"] = record["loss"]
                     if log is not None:
@@ -125,14 +132,21 @@ def fit(
                 if state.step % training.checkpoint_every == 0:
                     save()
                 watch(state.step, fields)
-                if over:
-                    break
             save()
     finally:
         if log is not None:
             log.close()
     seconds = time.monotonic() - began
-    return state, Outcome(started_at, state.step, seconds, interruption.signal_number)
+    return state, Outcome(started_at, state.step, seconds, stop if stop != TIME_OVER else None)
+
+
+def agreed(reason: int, step: int, accelerator: Accelerator) -> int | None:
+    """The largest reason to stop of any process, None if there is none; several processes ask each other now and then."""
+    if accelerator.num_processes > 1:
+        if step % AGREE_EVERY:
+            return None
+        reason = int(accelerator.gather(torch.tensor([reason], device=accelerator.device)).max())
+    return reason or None
 
 
 class Recorder:

@@ -1,0 +1,216 @@
+"""Every sampler on scores known exactly: distribution, order, and the caller's modes (identities 12, 15, 16).
+
+Monte-Carlo tolerances are 4.5 standard errors of the statistic under the exact law. Each sampler's own bias was made several
+times smaller than that by its settings (more steps than its defaults), so a mistake in a formula is what breaks a test.
+"""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scorefield.densities import GaussianMixture, gaussian
+from scorefield.interfaces import Score, State
+from scorefield.models import EnergyModel, InnerProduct, ModelSpec
+from scorefield.networks import MLPConfig
+from scorefield.samplers import AnnealedLangevin, Autocast, Euler, Heun, Langevin, StartingSampler
+
+SIGMAS = 4.5
+SAMPLERS: list[StartingSampler] = [
+    Langevin(steps=400, sigma=0.1, step_size=0.02),
+    AnnealedLangevin(steps=100, steps_per_level=8, step_ratio=0.5, sigma_range=(0.1, 20.0)),
+    Euler(steps=400, sigma_range=(0.02, 80.0)),
+    Heun(steps=40, sigma_range=(0.02, 80.0)),
+]
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
+
+
+def mixture(shape: tuple[int, ...]) -> GaussianMixture:
+    """Two correlated components of unequal weight, apart but not cut off from each other."""
+    d = math.prod(shape)
+    g = torch.Generator().manual_seed(7)
+    root = 0.35 * torch.randn(2, d, d, generator=g, dtype=torch.float64)
+    centre = torch.linspace(1.0, 0.4, d, dtype=torch.float64).reshape(shape)
+    covariances = root @ root.mT + 0.25 * torch.eye(d, dtype=torch.float64)
+    return GaussianMixture(torch.tensor([0.3, 0.7]), torch.stack([-centre, centre]), covariances)
+
+
+def last(states: Iterator[State]) -> State:
+    for state in states:
+        pass
+    return state
+
+
+def run(sampler: StartingSampler, model: Score, shape: tuple[int, ...], n: int, seed: int = 0) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    start = sampler.start(model, (n, *shape), g).double()
+    return last(sampler(model, start, generator=g)).x
+
+
+@each_sampler
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 2)], ids=str)
+def test_mean_covariance_and_mode_weights(sampler: StartingSampler, shape: tuple[int, ...]) -> None:
+    n, p = 3000, mixture(shape)
+    x = run(sampler, p, shape, n).flatten(1)
+    sigma = 0.1 if isinstance(sampler, Langevin) else 0.0  # plain Langevin's law is p_σ's
+    exact = p.sample(200_000, sigma, generator=torch.Generator().manual_seed(1)).flatten(1)
+    covariance = p.covariance() + sigma**2 * torch.eye(x.shape[1], dtype=torch.float64)
+
+    def check(values: Tensor, expected: Tensor | float, law: Tensor) -> None:
+        error = (values.mean(0) - expected) / (law.std(0) / n**0.5)
+        assert error.abs().max() < SIGMAS, f"{error.abs().max():.1f} standard errors"
+
+    def products(y: Tensor) -> Tensor:
+        centred = y - p.mean().flatten()
+        return (centred[:, :, None] * centred[:, None, :]).flatten(1)
+
+    check(x, p.mean().flatten(), exact)
+    check(products(x), covariance.flatten(), products(exact))
+    first = lambda y: (y @ p.mean().flatten() < 0).double()  # noqa: E731  # the side of the lighter mode
+    check(first(x), first(exact).mean(), first(exact))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 2, 2)], ids=str)
+@pytest.mark.parametrize(("h", "temperature"), [(0.1, 1.0), (0.5, 1.0), (1.0, 1.0), (0.5, 0.25)])
+def test_langevins_stationary_variance(h: float, temperature: float, shape: tuple[int, ...]) -> None:
+    """On N(0, 1): v = (1 − h)² v + 2hτ, so v = τ/(1 − h/2); started at 0, after k steps less (1 − h)^2k of it."""
+    n, steps = 10_000, 60
+    normal = gaussian(torch.zeros(shape), 0.75)  # smoothed by σ = 0.5 it is N(0, 1)
+    sampler = Langevin(steps, 0.5, h, temperature)
+    g = torch.Generator().manual_seed(0)
+    x = last(sampler(normal, torch.zeros(n, *shape, dtype=torch.float64), generator=g)).x
+    expected = temperature / (1 - h / 2)
+    assert (x.square().mean() / expected - 1).abs() < SIGMAS * (2 / (4 * n)) ** 0.5
+    assert x.mean().abs() < SIGMAS * (expected / (4 * n)) ** 0.5
+
+
+def test_plain_langevin_forgets_mode_weights_and_annealed_langevin_recovers_them() -> None:
+    """Song & Ermon 2019, section 3.2.2."""
+    n = 2000
+    p = GaussianMixture(torch.tensor([0.2, 0.8]), torch.tensor([[-5.0, -5.0], [5.0, 5.0]]), torch.ones(2))
+    start = 16 * torch.rand(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 8
+    weight = {}
+    for sampler in (Langevin(300, 0.1, 0.1), AnnealedLangevin(60, 10, sigma_range=(0.1, 20.0))):
+        x = last(sampler(p, start, generator=torch.Generator().manual_seed(1))).x
+        weight[type(sampler)] = float((x.sum(1) > 0).double().mean())
+    basin = 0.5 + math.log(4) / 10 * 16 / 256  # uniform mass on the heavier side of p's ridge, x + y = −log 4/10
+    assert weight[Langevin] == pytest.approx(basin, abs=SIGMAS * 0.5 / n**0.5)
+    assert weight[AnnealedLangevin] == pytest.approx(0.8, abs=SIGMAS * 0.4 / n**0.5)
+
+
+@pytest.mark.parametrize("kind", [Euler, Heun])
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 2)], ids=str)
+def test_ode_solvers_converge_at_their_order(kind: type[Euler], shape: tuple[int, ...]) -> None:
+    """dx/dσ = σ x/(s² + σ²) has x(σ) = x(2) √((s² + σ²)/(s² + 4))."""
+    variance = 0.64
+    p = gaussian(torch.zeros(shape), variance)
+    x = torch.linspace(-2, 3, 3 * math.prod(shape), dtype=torch.float64).reshape(3, *shape)
+    exact = x * math.sqrt((variance + 0.05**2) / (variance + 4))
+    intervals = [2**k for k in range(5, 10)]
+    errors = [
+        (last(kind(steps=n + 1, sigma_range=(0.05, 2.0), to_zero=False)(p, x)).x - exact).norm() for n in intervals
+    ]
+    logs = torch.tensor([intervals, errors], dtype=torch.float64).log()
+    centred = logs - logs.mean(1, keepdim=True)
+    order = -float(centred[0] @ centred[1] / (centred[0] @ centred[0]))
+    assert order == pytest.approx(kind.order, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [Euler, Heun, AnnealedLangevin])
+def test_states_carry_their_levels(kind: type) -> None:
+    p = mixture((2,))
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    for to_zero in (True, False):
+        sampler = kind(steps=5, sigma_range=(0.1, 10.0), to_zero=to_zero)
+        states = list(sampler(p, x))
+        levels = [float(s.sigma) for s in states]
+        assert len(states) == sampler.states
+        assert torch.equal(states[0].x, x)
+        assert levels[0] == pytest.approx(10.0)
+        assert levels[-1 - to_zero] == pytest.approx(0.1)
+        assert not to_zero or levels[-1] == 0
+        assert levels == sorted(levels, reverse=True)
+        if to_zero:  # the last step is Tweedie's denoiser
+            torch.testing.assert_close(states[-1].x, p.posterior_mean(states[-2].x, 0.1))
+    assert len(list(Langevin(7, 0.1)(p, x))) == Langevin(7, 0.1).states
+
+
+@each_sampler
+def test_samples_are_functions_of_the_generator(sampler: StartingSampler) -> None:
+    p = mixture((2,))
+    assert torch.equal(run(sampler, p, (2,), 3, seed=1), run(sampler, p, (2,), 3, seed=1))
+    assert not torch.equal(run(sampler, p, (2,), 3, seed=1), run(sampler, p, (2,), 3, seed=2))
+
+
+SHORT: list[StartingSampler] = [
+    Langevin(3, 0.1),
+    AnnealedLangevin(3, 2, sigma_range=(0.1, 10.0)),
+    Euler(3, sigma_range=(0.1, 10.0)),
+    Heun(3, sigma_range=(0.1, 10.0)),
+]
+
+
+def energy_model() -> EnergyModel:
+    """A learned energy needs gradients inside, so it is the hardest case."""
+    torch.manual_seed(0)
+    model = EnergyModel(InnerProduct(MLPConfig(width=16, blocks=1).build((2,))), ModelSpec((2,)))
+    nn.init.normal_(model.network.network.leave.weight)  # type: ignore[union-attr, arg-type]
+    return model
+
+
+@pytest.mark.parametrize("sampler", SHORT, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("enabled", [True, False], ids=["grad", "no_grad"])
+@pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "plain"])
+def test_the_callers_modes_are_left_alone(sampler: StartingSampler, enabled: bool, autocast: bool) -> None:
+    def modes() -> tuple[bool, bool, bool]:
+        return torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled()
+
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    model = energy_model()
+    score = Autocast(model, torch.device("cpu"))
+    with torch.set_grad_enabled(enabled), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        before = modes()
+        for state in sampler(score, x):
+            assert modes() == before
+            assert not state.x.requires_grad
+        assert modes() == before
+        for _ in sampler(score, x):  # left early
+            break
+        assert modes() == before
+        for _ in zip(sampler(score, x), sampler(model, x), strict=True):  # interleaved
+            assert modes() == before
+        abandoned = sampler(score, x)
+        next(abandoned)
+        del abandoned
+        assert modes() == before
+
+
+@pytest.mark.parametrize("sampler", SHORT, ids=lambda s: type(s).__name__)
+def test_modes_may_change_between_states(sampler: StartingSampler) -> None:
+    states = sampler(energy_model(), torch.zeros(3, 2))
+    with torch.no_grad():
+        next(states)
+        assert not torch.is_grad_enabled()
+    with torch.enable_grad():
+        next(states)
+        assert torch.is_grad_enabled()
+
+
+def test_autocast_is_entered_inside_the_call_only() -> None:
+    class Spy:
+        sigma_range = (0.1, 10.0)
+        seen: list[bool]
+
+        def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+            self.seen.append(torch.is_autocast_enabled("cpu"))
+            return -x
+
+    spy = Spy()
+    spy.seen = []
+    wrapped = Autocast(spy, torch.device("cpu"))
+    assert wrapped.sigma_range == spy.sigma_range
+    for _ in Euler(3)(wrapped, torch.zeros(2, 2)):
+        assert not torch.is_autocast_enabled("cpu")
+    assert spy.seen == [True] * 3

@@ -1,0 +1,39 @@
+"""Two processes under torchrun give the gradient that one process gives on both batches."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from scorefield import DenoisingScoreMatching
+
+SCRIPT = Path(__file__).parent / "two_processes.py"
+spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
+assert spec is not None
+assert spec.loader is not None
+two = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(two)
+
+
+@pytest.mark.parametrize("kind", ["direct", "energy"])
+def test_gradient_of_two_processes_is_that_of_the_whole_batch(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "gradient.pt"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launch, str(SCRIPT), kind, str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    model, objective = two.build(kind == "energy"), DenoisingScoreMatching()
+    drawn = [objective.draw(two.batch(rank), model.sigma_range, two.noise(rank)) for rank in (0, 1)]
+    sigma, z = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+    x = torch.cat([two.batch(0), two.batch(1)])
+    (objective.at(model, x, sigma, z).value.mean() / 3).backward()
+
+    gradient = torch.load(out, weights_only=True)
+    assert set(gradient) == {name for name, _ in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(gradient[name], parameter.grad, rtol=1e-6, atol=1e-12, msg=name)
+    assert max(g.abs().max() for g in gradient.values()) > 0.1

@@ -1,0 +1,207 @@
+"""The training loop in one process: it learns the right score, and stops, resumes and fails as promised."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from scorefield import DenoisingScoreMatching, EnergyModel, InnerProduct, ModelSpec, RunError, ScoreModel, UserError
+from scorefield.networks import MLPConfig, UNetConfig
+from scorefield.objectives import LogUniform
+from scorefield.randomness import keyed_generator
+from scorefield.training import Outcome, TrainState, Training, fit, read_log
+
+QUICK = Training(steps=12, batch_size=32, warmup=2, checkpoint_every=4, log_every=5, validate_every=6, precision="float32", threads=1)
+
+
+def vector_model(energy: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    network = MLPConfig(width=16, blocks=1, frequencies=2).build((2,))
+    spec = ModelSpec((2,), sigma_range=(0.05, 5.0))
+    return EnergyModel(InnerProduct(network), spec) if energy else ScoreModel(network, spec)
+
+
+def image_model() -> nn.Module:
+    torch.manual_seed(0)
+    return ScoreModel(UNetConfig(channels=8, multipliers=(1, 2), blocks=1).build((1, 8, 8)), ModelSpec((1, 8, 8)))
+
+
+def batches(*event: int):
+    def at(step: int) -> tuple[Tensor, None]:
+        return torch.randn(32, *event, generator=keyed_generator(0, "test batches", step)), None
+
+    return at
+
+
+def run(folder: Path, training: Training, model: nn.Module | None = None, objective=None, **options) -> tuple[TrainState, Outcome]:
+    folder.mkdir(exist_ok=True)
+    model = model or vector_model()
+    return fit(
+        model, objective or DenoisingScoreMatching(), batches(*model.spec.event_shape), training, folder,
+        accelerator=Accelerator(), **options,
+    )  # fmt: skip
+
+
+def test_learns_the_score_of_a_gaussian(tmp_path: Path) -> None:
+    """Data N(0, 1/4 I) scaled wrongly on purpose: the learned score must be −x/(1/4 + σ²), far from the untrained −x/(1 + σ²)."""
+    training = replace(QUICK, steps=400, learning_rate=1e-2, batch_size=256, decay_after=100)
+    model = vector_model()
+
+    def at(step: int) -> tuple[Tensor, None]:
+        return torch.randn(256, 2, generator=keyed_generator(0, "gaussian", step)) / 2, None
+
+    objective = DenoisingScoreMatching(noise=LogUniform())
+    state, _ = fit(model, objective, at, training, tmp_path, accelerator=Accelerator())
+    sigma = torch.tensor([0.3, 1.0])
+    z = torch.randn(2000, 2, generator=keyed_generator(0, "check"))
+    for s in sigma.tolist():
+        x = (0.25 + s**2) ** 0.5 * z
+        exact = -x / (0.25 + s**2)
+        learned = state.average.score(x, s)
+        untrained = -x / (1 + s**2)
+        error, start = ((learned - exact) ** 2).sum(), ((untrained - exact) ** 2).sum()
+        assert error / (exact**2).sum() < 0.02 < start / (exact**2).sum(), s
+
+
+@pytest.mark.parametrize("make", [vector_model, lambda: vector_model(energy=True), image_model], ids=["mlp", "energy", "unet"])
+def test_stopping_and_resuming_changes_no_bit(tmp_path: Path, make) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole, QUICK, make())
+    for steps in (4, 5, 12):  # 5 is no multiple of anything
+        state, outcome = run(parts, replace(QUICK, steps=steps), make())
+        assert outcome.step == steps
+    a, b = whole / "checkpoints" / "step-00000012.safetensors", parts / "checkpoints" / "step-00000012.safetensors"
+    tensors_of = lambda path: path.read_bytes()[8 + int.from_bytes(path.read_bytes()[:8], "little") :]  # noqa: E731
+    assert tensors_of(a) == tensors_of(b)  # the headers differ: the log of the second run has more lines
+    assert len(tensors_of(a)) > 1000
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run(tmp_path, QUICK)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    _, outcome = run(tmp_path, QUICK)
+    assert outcome.started_at == outcome.step == 12
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_only_the_last_k_checkpoints_stay(tmp_path: Path) -> None:
+    run(tmp_path, replace(QUICK, steps=20, keep=3))
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
+        f"step-000000{k}.safetensors" for k in (12, 16, 20)
+    ]
+
+
+def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path, QUICK)
+    lines = (tmp_path / "log.jsonl").read_text()
+    sorted((tmp_path / "checkpoints").iterdir())[-1].unlink()  # as if killed after step 8
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 9')
+    run(tmp_path, QUICK)
+    records = read_log(tmp_path / "log.jsonl")
+    assert [r["step"] for r in records] == [5, 10, 12]
+    assert [r["images"] for r in records] == [json.loads(line)["images"] for line in lines.splitlines()]
+
+
+def test_log_records_hold_the_loss_by_noise_level(tmp_path: Path) -> None:
+    x = torch.randn(40, 2, generator=keyed_generator(0, "validation"))
+    run(tmp_path, QUICK, validation=(x, None))
+    train = [r for r in read_log(tmp_path / "log.jsonl") if r["kind"] == "train"]
+    assert [r["step"] for r in train] == [5, 10, 12]
+    assert [r["images"] for r in train] == [160, 320, 384]
+    for record in train:
+        known = [v for v in record["loss_by_sigma"] if v is not None]
+        assert min(known) <= record["loss"] <= max(known)
+    validation = [r for r in read_log(tmp_path / "log.jsonl") if r["kind"] == "validation"]
+    assert [r["step"] for r in validation] == [6, 12]
+    assert validation[0]["loss"] != validation[1]["loss"]
+
+
+class NotFiniteAt:
+    """An objective whose loss is NaN for one example of one call."""
+
+    def __init__(self, call: int) -> None:
+        self.call, self.inner = call, DenoisingScoreMatching()
+
+    def __call__(self, model, x, cond=None, *, generator=None):
+        loss = self.inner(model, x, cond, generator=generator)
+        self.call -= 1
+        return loss._replace(value=loss.value * torch.where(torch.arange(len(x)) == 3, torch.nan, 1.0)) if self.call == 0 else loss
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"not finite in step 7 at sigma [\d.e-]+; the last good checkpoint is .*step-00000004"):
+        run(tmp_path, QUICK, objective=NotFiniteAt(7))
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_writes_a_checkpoint_and_returns(tmp_path: Path, number: int) -> None:
+    def watch(step: int, fields: dict) -> None:
+        if step == 6:
+            os.kill(os.getpid(), number)
+
+    state, outcome = run(tmp_path, QUICK, watch=watch)
+    assert outcome.signal_number == number
+    assert outcome.step in (6, 7)  # the step under way is finished
+    assert (tmp_path / "checkpoints" / f"step-{outcome.step:08d}.safetensors").exists()
+    whole = tmp_path / "whole"
+    resumed, _ = run(tmp_path, QUICK)
+    uninterrupted, _ = run(whole, QUICK)
+    for name, value in uninterrupted.tensors().items():
+        assert torch.equal(value, resumed.tensors()[name]), name
+
+
+def test_minutes_end_a_run_early(tmp_path: Path) -> None:
+    _, outcome = run(tmp_path, replace(QUICK, steps=100_000, minutes=0.02))
+    assert 0 < outcome.step < 100_000
+    assert outcome.signal_number is None
+    assert read_log(tmp_path / "log.jsonl")[-1]["step"] == outcome.step
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.write_bytes
+
+    def write_bytes(self: Path, data: bytes) -> int:
+        if "step-00000008" in self.name:
+            real(self, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return real(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(RunError, match="the disk is full"):
+        run(tmp_path, QUICK)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
+    monkeypatch.undo()
+    resumed, outcome = run(tmp_path, QUICK)
+    assert outcome.started_at == 4
+    whole, _ = run(tmp_path / "whole", QUICK)
+    for name, value in whole.tensors().items():
+        assert torch.equal(value, resumed.tensors()[name]), name
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+    run(tmp_path, QUICK)
+    newest_path = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    newest_path.write_bytes(newest_path.read_bytes()[:1000])
+    with pytest.raises(RunError, match="step-00000012.safetensors cannot be read"):
+        run(tmp_path, QUICK)
+
+
+def test_energies_are_never_trained_in_bf16() -> None:
+    with pytest.raises(UserError, match="bf16"):
+        Training(precision="bf16").resolved(torch.device("cpu"), energy=True)
+    assert Training().resolved(torch.device("cpu"), energy=True).precision == "float32"
+
+
+def test_randomness_is_not_global(tmp_path: Path) -> None:
+    """Draws between steps, as a user's callback may make, change nothing."""
+    a, _ = run(tmp_path / "a", QUICK)
+    b, _ = run(tmp_path / "b", QUICK, watch=lambda step, fields: torch.rand(step))
+    assert all(torch.equal(v, b.tensors()[k]) for k, v in a.tensors().items())
