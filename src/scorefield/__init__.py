@@ -1,8 +1,10 @@
 """scorefield learns ∇ₓ log p(x) from samples alone, by score matching, and turns it into samples."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from scorefield.densities import GaussianMixture
+from scorefield.densities import GaussianMixture, eight_gaussians, gaussian, ring
 from scorefield.errors import RunError, UserError
 from scorefield.interfaces import Density, Energy, Loss, Objective, Sampler, Score, State
 from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, ScoreModel, denoise, predict_noise
@@ -10,6 +12,25 @@ from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import DenoisingAt, DenoisingScoreMatching, Geometric, LogNormal, LogUniform
 from scorefield.persistence import load, save_model
 from scorefield.samplers import AnnealedLangevin, Euler, Heun, Langevin, generate
+
+if TYPE_CHECKING:
+    from scorefield.data import Reading, open_data
+    from scorefield.experiment import Run, evaluate, train, write_samples
+    from scorefield.recipes import recipe
+    from scorefield.training import Training
+
+# imported when first asked for: they need data and training libraries that take seconds to import
+_LATER = {
+    "Reading": "data", "open_data": "data", "Run": "experiment", "evaluate": "experiment", "train": "experiment",
+    "write_samples": "experiment", "recipe": "recipes", "Training": "training",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"scorefield.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
+
 
 try:
     __version__ = version("scorefield")
@@ -19,6 +40,7 @@ except PackageNotFoundError:
 __all__ = [
     "AnnealedLangevin", "DenoisingAt", "DenoisingScoreMatching", "Density", "Energy", "EnergyModel", "Euler",
     "GaussianMixture", "Geometric", "Heun", "InnerProduct", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig",
-    "ModelSpec", "Objective", "Parameterisation", "RunError", "Sampler", "Score", "ScoreModel", "State", "UNetConfig",
-    "UserError", "denoise", "generate", "load", "predict_noise", "save_model",
+    "ModelSpec", "Objective", "Parameterisation", "Reading", "Run", "RunError", "Sampler", "Score", "ScoreModel", "State",
+    "Training", "UNetConfig", "UserError", "denoise", "eight_gaussians", "evaluate", "gaussian", "generate", "load",
+    "open_data", "predict_noise", "recipe", "ring", "save_model", "train", "write_samples",
 ]  # fmt: skip

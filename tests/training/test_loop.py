@@ -15,9 +15,11 @@ from scorefield import DenoisingScoreMatching, EnergyModel, InnerProduct, ModelS
 from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import LogUniform
 from scorefield.randomness import keyed_generator
-from scorefield.training import Outcome, TrainState, Training, fit, read_log
+from scorefield.training import Outcome, Training, TrainState, fit, read_log
 
-QUICK = Training(steps=12, batch_size=32, warmup=2, checkpoint_every=4, log_every=5, validate_every=6, precision="float32", threads=1)
+QUICK = Training(
+    steps=12, batch_size=32, warmup=2, checkpoint_every=4, log_every=5, validate_every=6, precision="float32", threads=1
+)
 
 
 def vector_model(energy: bool = False) -> nn.Module:
@@ -39,7 +41,9 @@ def batches(*event: int):
     return at
 
 
-def run(folder: Path, training: Training, model: nn.Module | None = None, objective=None, **options) -> tuple[TrainState, Outcome]:
+def run(
+    folder: Path, training: Training, model: nn.Module | None = None, objective=None, **options
+) -> tuple[TrainState, Outcome]:
     folder.mkdir(exist_ok=True)
     model = model or vector_model()
     return fit(
@@ -132,7 +136,9 @@ class NotFiniteAt:
     def __call__(self, model, x, cond=None, *, generator=None):
         loss = self.inner(model, x, cond, generator=generator)
         self.call -= 1
-        return loss._replace(value=loss.value * torch.where(torch.arange(len(x)) == 3, torch.nan, 1.0)) if self.call == 0 else loss
+        return (
+            loss._replace(value=loss.value * torch.where(torch.arange(len(x)) == 3, torch.nan, 1.0)) if self.call == 0 else loss
+        )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ class Trained:
 
 def train(
     run: Run,
-    folder: Path,
+    folder: str | Path,
     *,
     resume: bool = False,
-    progress: Progress,
+    progress: Progress = lambda items, label, total: items,
     started: Callable[[Run, Data, Model], Watcher] = lambda run, data, model: lambda step, fields: None,
 ) -> Trained:
     """Train `run` into `folder` (new or empty; with `resume`, one that holds the same run).
@@ -50,7 +50,7 @@ def train(
         UserError: data that cannot be read or does not fit the network; a used folder; another configuration.
         RunError: a loss that is not finite; a full disk.
     """
-    changes: list[str] = []
+    folder, changes = Path(folder), []
     stored = read_run(folder) if resume else None
     if stored is not None:
         run = replace(run, training=inherit_resolved(run.training, stored.training))

@@ -1,0 +1,263 @@
+"""Every mistake: one clear line on stderr, exit code 2, nothing written."""
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scorefield.cli import main
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Runs a command line in an empty folder's neighbour and returns its one line; checks the code and that nothing was written."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, code: int = 2) -> str:
+        before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+        capsys.readouterr()
+        assert main(list(arguments)) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = [line for line in err.splitlines() if line.startswith("scorefield: ")]
+        assert len(lines) == 1, err
+        assert err.strip().endswith(lines[0]), err
+        assert "Traceback" not in err
+        assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+        return lines[0]
+
+    return run
+
+
+def images(folder: Path, *sizes: tuple[int, int]) -> Path:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i, (w, h) in enumerate(sizes):
+        Image.fromarray(rng.integers(0, 256, (h, w), dtype=np.uint8)).save(folder / f"{i:03}.png")
+    return folder
+
+
+# ── arguments ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian", "digits"], ["trian", "train, sample, evaluate, demo, data"]),
+        ([], ["no command", "train, sample, evaluate, demo, data"]),
+        (["train"], ["DATA", "--out"]),
+        (["train", "digits"], ["--out"]),
+        (["train", "digits", "--out"], ["--out"]),
+        (["train", "digits", "--out", "run", "--stepz", "3"], ["--stepz"]),
+        (["train", "digits", "--out", "run", "--steps", "many"], ["--steps", "many"]),
+        (["train", "digits", "--out", "run", "--steps", "0"], ["--steps", "at least 1", "0"]),
+        (["train", "digits", "--out", "run", "--steps", "-5"], ["--steps", "at least 1", "-5"]),
+        (["train", "digits", "--out", "run", "--minutes", "0"], ["--minutes", "positive"]),
+        (["train", "digits", "--out", "run", "--batch-size", "0"], ["--batch-size"]),
+        (["train", "digits", "--out", "run", "--learning-rate", "nan"], ["--learning-rate", "nan"]),
+        (["train", "digits", "--out", "run", "--recipe", "digit"], ["digit", "digits, fashion-mnist, images, vectors"]),
+        (["train", "digits", "--out", "run", "--network.kind", "cnn"], ["cnn", "unet, mlp"]),
+        (["train", "digits", "--out", "run", "--network.kind", "mlp"], ["mlp", "(1, 8, 8)", "unet"]),
+        (["train", "digits", "--out", "run", "--precision", "fp16"], ["fp16", "bf16"]),
+        (["train", "digits", "--out", "run", "--parameterisation.name", "eps"], ["eps", "edm"]),
+        (["train", "digits", "--out", "run", "--sigma-range", "1", "0.1"], ["sigma_range"]),
+        (["train", "digits", "--out", "no/such/\0/run"], ["run"]),
+        (["train", "digits", "extra", "--out", "run"], ["extra"]),
+        (["sample"], ["RUN"]),
+        (["evaluate"], ["RUN"]),
+        (["evaluate", "nowhere"], ["nowhere", "run.json"]),
+        (["sample", "nowhere", "--out", "x.png"], ["nowhere"]),
+        (["data"], ["DATA"]),
+        (["data", "digits", "--out", "sheet.bmp"], ["sheet.bmp", ".png"]),
+        (["train", "no-such-data", "--out", "run"], ["no-such-data"]),
+        (["train", "digits", "--out", "run", "--resume"], ["run", "run.json"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_arguments(refused: Refused, arguments: list[str], words: list[str]) -> None:
+    line = refused(*arguments)
+    for word in words:
+        assert word in line, line
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-n", "0", "--out", "x.png"], ["-n", "at least 1", "0"]),
+        (["-n", "-3", "--out", "x.png"], ["-n", "at least 1", "-3"]),
+        (["--steps", "0", "--out", "x.png"], ["--steps", "0"]),
+        (["--sampler", "ddim", "--out", "x.png"], ["ddim", "heun", "annealed-langevin", "langevin"]),
+        (["--sampler", "langevin", "--sigma", "-1", "--out", "x.png"], ["--sigma", "positive"]),
+        (["--sampler", "langevin", "--sigma", "1000", "--out", "x.png"], ["sigma", "1000", "80"]),
+        (["--sigma", "1", "--out", "x.png"], ["--sigma", "langevin"]),
+        (["--out", "x.jpg"], [".jpg", ".png", ".npz", ".gif"]),
+        (["--out", "x.PNG.zip"], [".zip", ".png"]),
+        (["--out", "missing/x.png"], ["missing"]),
+        (["-n", "5000", "--out", "x.png"], ["4096"]),
+        (["-n", "100", "--out", "x.gif"], ["64"]),
+        ([], ["--out"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_sample_arguments(refused: Refused, tiny_run: Path, flags: list[str], words: list[str]) -> None:
+    line = refused("sample", str(tiny_run), *flags)
+    for word in words:
+        assert word in line, line
+
+
+def test_used_outputs(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("mine")
+    assert "--overwrite" in refused("sample", str(tiny_run), "--out", "x.png")
+    assert "--overwrite" in refused("data", "digits", "--out", "x.png")
+    (tmp_path / "folder").mkdir()
+    assert "exists" in refused("sample", str(tiny_run), "--out", "folder")
+    (tmp_path / "folder" / "file").write_text("mine")
+    assert "--resume" in refused("train", "digits", "--out", "folder")
+    assert "x.png" in refused("train", "digits", "--out", "x.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_unwritable_outputs(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "locked" in refused("train", "digits", "--out", "locked/run")
+    assert "locked" in refused("sample", str(tiny_run), "--out", "locked/x.png")
+
+
+def test_output_below_a_file(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "file" in refused("train", "digits", "--out", "file/run")
+    assert "file" in refused("sample", str(tiny_run), "--out", "file/x.png")
+
+
+# ── resuming ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_resume_with_another_configuration(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    line = refused("train", "digits", "--out", "run", "--resume", "--learning-rate", "0.5", "--network.channels", "16")
+    assert "training.learning_rate was 0.002, now 0.5" in line
+    assert "network.channels was 8, now 16" in line
+    assert "steps" not in line
+    assert "--steps may only grow" in refused("train", "digits", "--out", "run", "--resume", "--steps", "5")
+    assert "data was digits, now fashion-mnist" in refused("train", "fashion-mnist", "--out", "run", "--resume")
+
+
+def test_damaged_run_json(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{")
+    assert "run.json" in refused("train", "digits", "--out", "run", "--resume")
+    assert "run.json" in refused("evaluate", "run")
+
+
+# ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_empty_folder(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert "photos" in refused("train", "photos", "--out", "run")
+
+
+def test_corrupt_image(refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = images(tmp_path / "photos", *[(8, 8)] * 30)
+    (folder / "bad.png").write_bytes((folder / "000.png").read_bytes()[:40])
+    line = refused("train", "photos", "--out", "run")
+    assert "bad.png" in line
+    assert "skip-bad" in line
+    assert main(["data", "photos", "--reading.skip-bad"]) == 0
+    assert "bad.png" in capsys.readouterr().out
+
+
+def test_mixed_sizes(refused: Refused, tmp_path: Path) -> None:
+    images(tmp_path / "photos", *[(8, 8)] * 20, (9, 8))
+    line = refused("train", "photos", "--out", "run")
+    assert "--reading.size" in line
+    assert "020.png" in line
+
+
+def test_one_image(refused: Refused, tmp_path: Path) -> None:
+    images(tmp_path / "photos", (8, 8))
+    assert "few" in refused("train", "photos", "--out", "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "words"),
+    [
+        ("nan.npy", lambda p: np.save(p, np.where(np.arange(60).reshape(30, 2) == 7, np.nan, 1.0)), ["nan.npy", "row 3", "column 1"]),
+        ("int.npy", lambda p: np.save(p, np.zeros((30, 2), np.int64)), ["int64"]),
+        ("object.npy", lambda p: np.save(p, np.array([{}] * 30, dtype=object), allow_pickle=True), ["object.npy"]),
+        ("cut.npy", lambda p: p.write_bytes(npy(np.ones((300, 2)))[:900]), ["cut.npy"]),
+        ("cut.npz", lambda p: (np.savez(p, x=np.ones((300, 2))), p.write_bytes(p.read_bytes()[:900])), ["cut.npz"]),
+        ("cut-idx3-ubyte", lambda p: p.write_bytes(idx(30)[:500]), ["cut-idx3-ubyte"]),
+        ("cut-idx3-ubyte.gz", lambda p: p.write_bytes(gzip.compress(idx(30))[:300]), ["cut-idx3-ubyte.gz"]),
+        ("table.csv", lambda p: p.write_text("a,b\n1,2\n"), ["table.csv", ".npy"]),
+        ("notes.txt", lambda p: p.write_text("hello"), ["notes.txt"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)  # fmt: skip
+def test_files(refused: Refused, tmp_path: Path, name: str, write: Callable[[Path], object], words: list[str]) -> None:
+    write(tmp_path / name)
+    line = refused("train", name, "--out", "run")
+    for word in words:
+        assert word in line, line
+
+
+def npy(array: np.ndarray) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def idx(n: int) -> bytes:
+    rng = np.random.default_rng(0)
+    return bytes([0, 0, 8, 3]) + b"".join(k.to_bytes(4, "big") for k in (n, 8, 8)) + rng.bytes(64 * n)
+
+
+# ── models ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_model_folders(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    weights, config = tmp_path / "run" / "model.safetensors", tmp_path / "run" / "config.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert "model.safetensors" in refused("sample", "run", "--out", "x.png")
+    weights.write_bytes(b"\x80\x04cposix\nsystem\n(X\x0b\x00\x00\x00touch owned\x85R.")
+    assert "model.safetensors" in refused("sample", "run", "--out", "x.png")
+    weights.unlink()
+    assert "model.safetensors" in refused("sample", "run", "--out", "x.png")
+    weights.write_bytes(whole)
+    fields = json.loads(config.read_text())
+    config.write_text(json.dumps({**fields, "format_version": 99}))
+    line = refused("sample", "run", "--out", "x.png")
+    assert "format version 99" in line
+    assert "upgrade" in line
+
+
+def test_data_of_another_shape(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    images(tmp_path / "photos", *[(9, 9)] * 20)
+    line = refused("evaluate", "run", "--data", "photos")
+    assert "(1, 8, 8)" in line
+    assert "(1, 9, 9)" in line
+
+
+def test_a_full_disk_is_not_the_users_mistake(
+    refused: Refused, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "disk is full" in refused("sample", "run", "--out", "x.png", "-n", "2", "--steps", "2", code=1)

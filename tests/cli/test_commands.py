@@ -1,0 +1,167 @@
+"""The commands as a user calls them, on a tiny run."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import scorefield
+from scorefield.cli import main
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return re.sub(r"\s+", " ", capsys.readouterr().err)
+
+
+def test_train_writes_a_run_folder(tiny_run: Path) -> None:
+    assert sorted(p.name for p in tiny_run.iterdir()) == [
+        "checkpoints", "config.json", "log.jsonl", "model.safetensors", "run.json",
+    ]  # fmt: skip
+    stored = json.loads((tiny_run / "run.json").read_text())
+    assert stored["format_version"] == 1
+    assert stored["run"]["recipe"] == "digits"
+    assert stored["run"]["training"]["steps"] == 12
+    assert stored["run"]["training"]["compile"] == "off"  # resolved
+    assert stored["made_with"]["scorefield"] == scorefield.__version__
+    config = json.loads((tiny_run / "config.json").read_text())
+    assert config["spec"]["scaling"]["levels"] == 17
+    assert config["spec"]["event_shape"] == [1, 8, 8]
+
+
+def test_npz_holds_pixels_and_begins_alike_for_any_n(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "run", "-n", "70", "--steps", "3", "--seed", "5", "--out", "a.npz"]) == 0
+    assert "wrote a.npz" in said(capsys)
+    assert main(["sample", "run", "-n", "3", "--steps", "3", "--seed", "5", "--out", "b.npz"]) == 0
+    assert main(["sample", "run", "-n", "3", "--steps", "3", "--seed", "6", "--out", "c.npz"]) == 0
+    a, b, c = (np.load(f"{name}.npz", allow_pickle=False) for name in "abc")
+    assert list(a) == ["samples"]
+    assert a["samples"].shape == (70, 8, 8)
+    assert a["samples"].dtype == np.uint8
+    np.testing.assert_array_equal(a["samples"][:3], b["samples"])
+    assert (b["samples"] != c["samples"]).any()
+    levels = np.round(np.arange(17) * 255 / 16).astype(np.uint8)
+    assert set(np.unique(a["samples"])) <= set(levels)
+
+
+def test_formats_hold_the_same_samples(run: Path) -> None:
+    flags = ["sample", "run", "-n", "5", "--steps", "3", "--out"]
+    for name in ("x.npz", "x.png", "x.gif", "folder"):
+        assert main([*flags, name]) == 0
+    samples = np.load("x.npz")["samples"]
+    files = sorted(Path("folder").iterdir())
+    assert [p.name for p in files] == [f"000{i}.png" for i in range(5)]
+    np.testing.assert_array_equal(np.stack([np.asarray(Image.open(p)) for p in files]), samples)
+    grid = np.asarray(Image.open("x.png").convert("L"))
+    film = Image.open("x.gif")
+    assert film.n_frames == 4  # the start, two levels, the end
+    film.seek(film.n_frames - 1)
+    assert np.abs(np.asarray(film.convert("L")).astype(int) - grid).max() <= 2  # a GIF's palette
+
+
+def test_overwrite_replaces(run: Path) -> None:
+    Path("x.png").write_text("old")
+    assert main(["sample", "run", "-n", "2", "--steps", "2", "--out", "x.png", "--overwrite"]) == 0
+    assert Image.open("x.png").format == "PNG"
+    assert [p.name for p in Path().iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("sampler", ["heun", "annealed-langevin", "langevin"])
+def test_every_sampler_is_a_choice(run: Path, sampler: str) -> None:
+    assert main(["sample", "run", "-n", "2", "--steps", "4", "--sampler", sampler, "--out", "x.npz"]) == 0
+    assert len(np.unique(np.load("x.npz")["samples"])) > 3
+
+
+def test_evaluate_writes_records_pictures_and_a_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "run", "-n", "100", "--steps", "4"]) == 0
+    captured = capsys.readouterr()
+    written = set(re.findall(r"wrote run/(\S+)", captured.err))
+    assert written == {
+        "samples.png", "film.gif", "neighbours.png", "learning_curve.png", "loss_by_sigma.png", "evaluation.json", "report.html",
+    }  # fmt: skip
+    assert all((run / name).stat().st_size > 0 for name in written)
+    records = json.loads((run / "evaluation.json").read_text())
+    assert {frozenset(r) for r in records} == {frozenset(["metric", "value", "se", "n", "unit", "seed"])}
+    by_level = [r for r in records if r["metric"].startswith("denoising loss at sigma")]
+    mean = next(r for r in records if r["metric"] == "denoising loss")
+    assert len(by_level) == 8
+    assert mean["value"] == pytest.approx(sum(r["value"] for r in by_level) / 8)
+    assert "denoising loss" in captured.out
+
+
+def test_a_moved_run_works(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(run, tmp_path / "elsewhere" / "renamed")
+    assert main(["sample", "elsewhere/renamed", "-n", "2", "--steps", "2", "--out", "x.png"]) == 0
+
+
+def test_resuming_a_finished_run_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert main(["train", "digits", "--out", "run", "--resume"]) == 0
+    assert "finished already: 12 steps" in said(capsys)
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+
+def test_steps_may_grow_on_resume(run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", "--out", "run", "--resume", "--steps", "20"]) == 0
+    assert "training.steps: 12 -> 20" in said(capsys)
+    assert main(["train", "digits", "--out", "whole", *tiny_flags, "--steps", "20"]) == 0
+    assert (run / "model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+
+
+def test_data_says_what_it_found(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "digits", "--out", "sheet.png"]) == 0
+    out, err = capsys.readouterr()
+    assert "1797 images of shape (1, 8, 8), 17 integer levels, 0 … 16" in out
+    assert "wrote sheet.png" in err
+    assert Image.open("sheet.png").format == "PNG"
+
+
+def test_vectors_keep_their_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    data = rng.normal([100.0, -3.0], [20.0, 0.1], (2000, 2))
+    np.save("points.npy", data)
+    flags = ["--steps", "300", "--network.width", "32", "--threads", "1", "--batch-size", "128"]
+    assert main(["train", "points.npy", "--out", "run", *flags]) == 0
+    assert main(["sample", "run", "-n", "2000", "--out", "x.npz"]) == 0
+    samples = np.load("x.npz")["samples"]
+    assert samples.dtype.kind == "f"
+    # standard errors of a mean and a std from 2,000 draws are 2.2 % and 1.6 % of the std; the rest is for 300 steps of learning
+    np.testing.assert_allclose((samples.mean(0) - data.mean(0)) / data.std(0), 0, atol=0.15)
+    np.testing.assert_allclose(samples.std(0) / data.std(0), 1, atol=0.1)
+    assert main(["sample", "run", "-n", "50", "--out", "x.png"]) == 0
+    assert main(["evaluate", "run", "-n", "200"]) == 0
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"scorefield {scorefield.__version__}\n"
+    for command, words in {
+        "--help": ["train", "sample", "evaluate", "demo", "data"],
+        "train": ["--steps", "--minutes", "--recipe", "--seed", "--checkpoint-every", "--resume", "optimiser steps"],
+        "sample": ["--sampler", "--steps", "--seed", "annealed-langevin"],
+    }.items():
+        arguments = [command] if command == "--help" else [command, "--help"]
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert not stop.value.code
+        out = capsys.readouterr().out
+        assert all(word in out for word in words), out
+
+
+def test_completion_script(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--tyro-print-completion", "bash"])
+    assert not stop.value.code
+    assert "scorefield" in capsys.readouterr().out

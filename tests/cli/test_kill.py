@@ -1,0 +1,90 @@
+"""A process killed at random moments, again and again, ends with the bits of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STEPS = 300
+FLAGS = [
+    "--steps", str(STEPS), "--checkpoint-every", "7", "--batch-size", "32", "--log-every", "5", "--validate-every", "15",
+    "--network.channels", "8", "--threads", "1",
+]  # fmt: skip
+
+
+def start(out: Path, *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "scorefield", "train", "digits", "--out", str(out), *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    """Every file of a run that must be equal: the model, and the tensors of the checkpoints (their headers tell log lengths)."""
+    found = {name: (out / name).read_bytes() for name in ("model.safetensors", "config.json", "run.json")}
+    for path in sorted((out / "checkpoints").iterdir()):
+        raw = path.read_bytes()
+        found[path.name] = raw[8 + int.from_bytes(raw[:8], "little") :]
+    return found
+
+
+def kill_and_resume(tmp_path: Path, kills: int, seed: int) -> None:
+    moments = random.Random(seed)
+    assert finish(start(tmp_path / "whole", *FLAGS))[0] == 0
+    out, done = tmp_path / "killed", 0
+    process = start(out, *FLAGS)
+    while done < kills:
+        checkpoints = out / "checkpoints"
+        while not checkpoints.exists() and process.poll() is None:
+            time.sleep(0.01)
+        if done:  # the first kill may come before the first checkpoint
+            seen = set(checkpoints.iterdir())
+            while set(checkpoints.iterdir()) == seen and process.poll() is None:
+                time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.25))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        done += 1
+        process = start(out, *FLAGS, "--resume") if (out / "run.json").exists() else start(out, *FLAGS)
+    code, err = finish(process)
+    assert code == 0, err
+    assert done == kills, f"the run ended after {done} kills: make it longer"
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")
+def test_three_kills(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, kills=3, seed=int(time.time()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")
+def test_ten_kills(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, kills=10, seed=int(time.time()))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_says_how_to_go_on(tmp_path: Path, number: int, code: int) -> None:
+    out = tmp_path / "run"
+    process = start(out, *FLAGS, "--steps", "100000")
+    while not list(out.glob("checkpoints/step*")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    returned, err = finish(process)
+    assert returned == code, err
+    assert "--resume" in err
+    assert "Traceback" not in err
+    newest = sorted((out / "checkpoints").iterdir())[-1]
+    assert f"step {int(newest.stem.split('-')[1])}" in err
+    assert (out / "model.safetensors").exists()
