@@ -18,7 +18,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Runs a command line in an empty folder's neighbour and returns its one line; checks the code and that nothing was written."""
+    """Runs a command line and returns its one line on stderr; checks the exit code and that nothing was written."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, code: int = 2) -> str:
@@ -190,7 +190,7 @@ def test_one_image(refused: Refused, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "words"),
     [
-        ("nan.npy", lambda p: np.save(p, np.where(np.arange(60).reshape(30, 2) == 7, np.nan, 1.0)), ["nan.npy", "row 3", "column 1"]),
+        ("nan.npy", lambda p: np.save(p, with_nan()), ["nan.npy", "row 3", "column 1"]),
         ("int.npy", lambda p: np.save(p, np.zeros((30, 2), np.int64)), ["int64"]),
         ("object.npy", lambda p: np.save(p, np.array([{}] * 30, dtype=object), allow_pickle=True), ["object.npy"]),
         ("cut.npy", lambda p: p.write_bytes(npy(np.ones((300, 2)))[:900]), ["cut.npy"]),
@@ -207,6 +207,10 @@ def test_files(refused: Refused, tmp_path: Path, name: str, write: Callable[[Pat
     line = refused("train", name, "--out", "run")
     for word in words:
         assert word in line, line
+
+
+def with_nan() -> np.ndarray:
+    return np.where(np.arange(60).reshape(30, 2) == 7, np.nan, 1.0)
 
 
 def npy(array: np.ndarray) -> bytes:

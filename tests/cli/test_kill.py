@@ -28,7 +28,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
-    """Every file of a run that must be equal: the model, and the tensors of the checkpoints (their headers tell log lengths)."""
+    """What must be equal: the model, and the tensors of the checkpoints (their headers tell the length of the log)."""
     found = {name: (out / name).read_bytes() for name in ("model.safetensors", "config.json", "run.json")}
     for path in sorted((out / "checkpoints").iterdir()):
         raw = path.read_bytes()

@@ -19,7 +19,7 @@ from scorefield.tensors import expand, noise_levels, sum_event
 TAU = 0.8
 RANGE = (0.05, 10.0)
 SHAPES = [(3,), (1, 2, 2)]
-NOISES: list[Noise] = [LogNormal(), LogUniform(), Geometric(5)]
+NOISES: list[Noise] = [LogNormal(), LogUniform(), Geometric(count=5)]
 
 
 class Direct:
@@ -154,7 +154,7 @@ def test_lognormal_quantiles(mean: float) -> None:
 def test_loguniform_and_geometric_quantiles() -> None:
     u = torch.linspace(0, 1, 21, dtype=torch.float64)
     torch.testing.assert_close(LogUniform().quantile(u, RANGE), RANGE[0] ** (1 - u) * RANGE[1] ** u)
-    ladder = Geometric(4).quantile(torch.tensor([0.0, 0.2, 0.3, 0.49, 0.51, 0.74, 0.76, 1.0]).double(), (1.0, 27.0))
+    ladder = Geometric(count=4).quantile(torch.tensor([0.0, 0.2, 0.3, 0.49, 0.51, 0.74, 0.76, 1.0]).double(), (1.0, 27.0))
     torch.testing.assert_close(ladder, torch.tensor([1, 1, 3, 3, 9, 9, 27, 27]).double())
 
 

@@ -103,9 +103,8 @@ def test_examples_do_not_see_each_other(model: Model) -> None:
         close(model.score(x[i : i + 1], sigma[i : i + 1]), whole[i : i + 1])
 
 
+@pytest.mark.parametrize("model", ["mlp", "unet", "mlp-energy", "unet-energy"], indirect=True)
 def test_labels_select_the_density(model: Model) -> None:
-    if not any("labels" in name for name, _ in model.named_parameters()):
-        pytest.skip("not conditional")
     x = points(model, 1).expand(5, *model.spec.event_shape)
     answers = [*model.score(x[:4], 0.7, torch.arange(4)), model.score(x[4:], 0.7)[0]]
     for i, a in enumerate(answers):
@@ -114,9 +113,8 @@ def test_labels_select_the_density(model: Model) -> None:
     close(model.score(x[:1], 0.7, torch.tensor([4])), answers[4][None])  # "no class" is the row after the last
 
 
-def test_an_energys_score_is_the_gradient_of_its_log_density(model: Model) -> None:
-    if not isinstance(model, EnergyModel):
-        pytest.skip("a direct score")
+@pytest.mark.parametrize("model", [name for name in MODELS if "energy" in name], indirect=True)
+def test_an_energys_score_is_the_gradient_of_its_log_density(model: EnergyModel) -> None:
     x, h = points(model), 1e-5
     assert model.log_density(x, 0.7).shape == (4,)
     close(model.energy(x, 0.7), -model.log_density(x, 0.7))

@@ -19,7 +19,7 @@ from scorefield.samplers import AnnealedLangevin, Autocast, Euler, Heun, Langevi
 
 SIGMAS = 4.5
 SAMPLERS: list[StartingSampler] = [
-    Langevin(steps=400, sigma=0.1, step_size=0.02),
+    Langevin(steps=500, sigma=0.1, step_size=0.02),
     AnnealedLangevin(steps=100, steps_per_level=8, step_ratio=0.5, sigma_range=(0.1, 20.0)),
     Euler(steps=400, sigma_range=(0.02, 80.0)),
     Heun(steps=40, sigma_range=(0.02, 80.0)),
@@ -33,6 +33,7 @@ def mixture(shape: tuple[int, ...]) -> GaussianMixture:
     g = torch.Generator().manual_seed(7)
     root = 0.35 * torch.randn(2, d, d, generator=g, dtype=torch.float64)
     centre = torch.linspace(1.0, 0.4, d, dtype=torch.float64).reshape(shape)
+    centre = centre / centre.norm()
     covariances = root @ root.mT + 0.25 * torch.eye(d, dtype=torch.float64)
     return GaussianMixture(torch.tensor([0.3, 0.7]), torch.stack([-centre, centre]), covariances)
 

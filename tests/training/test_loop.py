@@ -53,7 +53,7 @@ def run(
 
 
 def test_learns_the_score_of_a_gaussian(tmp_path: Path) -> None:
-    """Data N(0, 1/4 I) scaled wrongly on purpose: the learned score must be −x/(1/4 + σ²), far from the untrained −x/(1 + σ²)."""
+    """Data N(0, 1/4 I), not of unit scale: the learned score must be −x/(1/4 + σ²), far from the untrained −x/(1 + σ²)."""
     training = replace(QUICK, steps=400, learning_rate=1e-2, batch_size=256, decay_after=100)
     model = vector_model()
 
@@ -78,7 +78,7 @@ def test_stopping_and_resuming_changes_no_bit(tmp_path: Path, make) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole, QUICK, make())
     for steps in (4, 5, 12):  # 5 is no multiple of anything
-        state, outcome = run(parts, replace(QUICK, steps=steps), make())
+        _, outcome = run(parts, replace(QUICK, steps=steps), make())
         assert outcome.step == steps
     a, b = whole / "checkpoints" / "step-00000012.safetensors", parts / "checkpoints" / "step-00000012.safetensors"
     tensors_of = lambda path: path.read_bytes()[8 + int.from_bytes(path.read_bytes()[:8], "little") :]  # noqa: E731
@@ -153,7 +153,7 @@ def test_a_signal_writes_a_checkpoint_and_returns(tmp_path: Path, number: int) -
         if step == 6:
             os.kill(os.getpid(), number)
 
-    state, outcome = run(tmp_path, QUICK, watch=watch)
+    _, outcome = run(tmp_path, QUICK, watch=watch)
     assert outcome.signal_number == number
     assert outcome.step in (6, 7)  # the step under way is finished
     assert (tmp_path / "checkpoints" / f"step-{outcome.step:08d}.safetensors").exists()
@@ -196,7 +196,7 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     run(tmp_path, QUICK)
     newest_path = sorted((tmp_path / "checkpoints").iterdir())[-1]
     newest_path.write_bytes(newest_path.read_bytes()[:1000])
-    with pytest.raises(RunError, match="step-00000012.safetensors cannot be read"):
+    with pytest.raises(RunError, match=r"step-00000012\.safetensors cannot be read"):
         run(tmp_path, QUICK)
 
 

@@ -1,0 +1,144 @@
+"""The cache: one folder a data set with `train.npy`, `validation.npy`, `test.npy`, labels and facts, written whole or not at all."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from scorefield.data.examples import Example, Examples, Progress
+from scorefield.data.scaling import Scaling
+from scorefield.data.splits import assign, digest
+from scorefield.errors import UserError
+from scorefield.system import sync, written_aside
+
+FEWEST = 10
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Split:
+    """Raw examples, memory-mapped: images `(n, c, h, w)` uint8 or uint16, vectors `(n, d)` float; classes `(n,)` or None."""
+
+    x: np.ndarray
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in its cache."""
+
+    source: str
+    kind: Literal["images", "vectors"]
+    event_shape: tuple[int, ...]
+    """(c, h, w) or (d,)"""
+    levels: int | None
+    """integer levels of images; None for vectors"""
+    splits: dict[str, Split]
+    """train, validation and test"""
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...]
+    """unreadable examples that were left out"""
+    scaling: Scaling
+    """to standard deviation 1 on the training split"""
+    folder: Path
+    """the cache"""
+    official_test: bool
+    """whether the test split is the source's own"""
+
+
+def build(folder: Path, source: str, examples: Examples, progress: Progress) -> None:
+    """Read a source once and write its cache; errors as in `open_data`."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create the cache {folder.parent}: {error.strerror}; set SCOREFIELD_CACHE") from error
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        rows, labels, digests, official = write_rows(aside / "rows", source, examples, progress)
+        splits = assign(digests, official)
+        if not len(splits["train"]):
+            raise UserError(f"{source}: nothing is left to train on, all examples are the same")
+        for name, indices in splits.items():
+            write_split(aside, name, rows, indices, labels if examples.classes else None)
+        scaling = scaling_of(np.load(aside / "train.npy", mmap_mode="r"), examples, source)
+        facts = {
+            "source": source, "kind": examples.kind, "event_shape": rows.shape[1:], "levels": examples.levels,
+            "classes": examples.classes, "skipped": examples.skipped, "official_test": bool(official.any()),
+            "scaling": asdict(scaling),
+        }  # fmt: skip
+        del rows
+        (aside / "rows").unlink()
+        (aside / "meta.json").write_text(json.dumps(facts, indent=2))
+        for path in aside.iterdir():
+            sync(path)
+
+
+def write_rows(
+    path: Path, source: str, examples: Examples, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All examples into one raw file: `(rows, labels, digests, official)`, the rows memory-mapped."""
+    notes: list[tuple[int, int, bool]] = []
+    first: Example | None = None
+    with open(path, "wb") as file:
+        for example in progress(examples.read(), f"reading {source}", examples.total):
+            first = first or example
+            file.write(np.ascontiguousarray(example.x).tobytes())
+            notes.append((example.label, digest(example.x), example.official_test))
+    if first is None or len(notes) < FEWEST:
+        raise UserError(
+            f"{source}: {len(notes)} examples are too few, at least {FEWEST} are needed to train and to hold some out"
+        )
+    rows = np.memmap(path, first.x.dtype, "r", shape=(len(notes), *first.x.shape))
+    labels, digests, official = zip(*notes, strict=True)
+    return rows, np.array(labels), np.array(digests, np.uint64), np.array(official)
+
+
+def write_split(folder: Path, name: str, rows: np.ndarray, indices: np.ndarray, labels: np.ndarray | None) -> None:
+    """`name`.npy and `name`-labels.npy."""
+    out = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", rows.dtype, (len(indices), *rows.shape[1:]))
+    for start in range(0, len(indices), CHUNK):
+        out[start : start + CHUNK] = rows[indices[start : start + CHUNK]]
+    out.flush()
+    if labels is not None:
+        np.save(folder / f"{name}-labels.npy", labels[indices])
+
+
+def scaling_of(train: np.ndarray, examples: Examples, source: str) -> Scaling:
+    """Mean and standard deviation in float64: of all pixels together, or of each column."""
+    axes = None if examples.kind == "images" else 0
+    count = train.size if axes is None else len(train)
+    mean = sum(part.sum(axes) for part in in_chunks(train)) / count
+    variance = sum(((part - mean) ** 2).sum(axes) for part in in_chunks(train)) / count
+    shift, scale = np.atleast_1d(mean), np.atleast_1d(np.sqrt(variance))
+    if not (scale > 1e-12 * np.maximum(1, np.abs(shift))).all():
+        where = "all pixels have" if axes is None else f"column {int(np.argmin(scale))} (counted from 0) has"
+        raise UserError(
+            f"{source}: {where} the same value {shift[np.argmin(scale)]:g}, so there is no density to learn; leave it out"
+        )
+    return Scaling(tuple(shift.tolist()), tuple(scale.tolist()), examples.levels)
+
+
+def in_chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows in float64, a part at a time."""
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK].astype(np.float64)
+
+
+def read_cache(folder: Path, source: str) -> Data:
+    """A cache that lies there whole."""
+    facts = json.loads((folder / "meta.json").read_text())
+
+    def split(name: str) -> Split:
+        labels = folder / f"{name}-labels.npy"
+        x = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return Split(x, np.load(labels, allow_pickle=False) if labels.exists() else None)
+
+    scaling = facts["scaling"]
+    return Data(
+        source, facts["kind"], tuple(facts["event_shape"]), facts["levels"],
+        {name: split(name) for name in ("train", "validation", "test")}, tuple(facts["classes"]), tuple(facts["skipped"]),
+        Scaling(tuple(scaling["shift"]), tuple(scaling["scale"]), scaling["levels"]), folder, facts["official_test"],
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""From what a user types as DATA to a source of examples."""
+
+import os
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from scorefield.data.arrays import array_file, idx_folder, idx_images
+from scorefield.data.cache import Data, build, read_cache
+from scorefield.data.examples import Example, Examples, Progress
+from scorefield.data.hub import hub_dataset
+from scorefield.data.images import Reading, image_folder
+from scorefield.errors import UserError
+
+CACHE_VERSION = 1
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""where Debian's package dataset-fashion-mnist puts it"""
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+TABLES = (".csv", ".tsv", ".parquet")
+
+
+class Source(NamedTuple):
+    """Where data comes from: facts that change whenever it does, and how to open it."""
+
+    facts: list[object]
+    open: Callable[[Reading], Examples]
+
+
+def open_data(
+    source: str,
+    reading: Reading | None = None,
+    *,
+    cache: Path | None = None,
+    progress: Progress = lambda items, label, total: items,
+) -> Data:
+    """The data of a source, memory-mapped; read and cached on first use.
+
+    Args:
+        source: `digits`, `fashion-mnist`, `hf:owner/name`, or the path of a folder of images, of a folder or file in MNIST's
+            idx format, or of a `.npy` or `.npz` file.
+        cache: folder for caches; by default `$SCOREFIELD_CACHE`, `$XDG_CACHE_HOME/scorefield` or `~/.cache/scorefield`.
+
+    Raises:
+        UserError: nothing there, nothing usable in it, fewer than 10 examples, an unreadable file, NaN, mixed sizes.
+    """
+    reading = reading or Reading()
+    found = find(source)
+    key = blake2b(repr((CACHE_VERSION, found.facts, reading)).encode(), digest_size=10).hexdigest()
+    folder = (cache or cache_root()) / key
+    if not (folder / "meta.json").exists():
+        build(folder, source, found.open(reading), progress)
+    return read_cache(folder, source)
+
+
+def cache_root() -> Path:
+    """Where caches lie if nothing else is said."""
+    if own := os.environ.get("SCOREFIELD_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scorefield"
+
+
+def find(source: str) -> Source:
+    """The source a name or path stands for; `UserError` if it stands for none."""
+    if source == "digits":
+        return Source(["digits"], lambda reading: digits())
+    if source == "fashion-mnist":
+        return fashion_mnist()
+    if source.startswith("hf:"):
+        name = source.removeprefix("hf:")
+        return Source(["hf", name], lambda reading: hub_dataset(name, reading))
+    try:
+        return path_source(Path(source))
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"cannot read {source!r}: {error}") from error
+
+
+def path_source(path: Path) -> Source:
+    if path.is_dir():
+        return Source(stats(path), lambda reading: idx_folder(path, reading) or image_folder(path, reading))
+    if not path.exists():
+        raise UserError(f"no data at {path}: give a file, a folder, hf:owner/name, or one of digits, fashion-mnist")
+    if path.suffix in (".npy", ".npz"):
+        return Source(stats(path), lambda reading: array_file(path, reading))
+    if path.suffix.lower() in TABLES:
+        raise UserError(
+            f"{path} is a table, and tables come in a later version: save its numbers as a .npy file of floats (n, d)"
+        )
+    if "idx" in path.name and "ubyte" in path.name:
+        return Source(stats(path), lambda reading: idx_images(path, reading))
+    raise UserError(f"{path} is no data scorefield reads: a folder of images, a .npy, .npz or …-idx3-ubyte[.gz] file")
+
+
+def stats(path: Path) -> list[object]:
+    """Path, and name, size and time of every file: what a cache is valid for."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    beside = list(path.parent.glob("*-labels-idx1-ubyte*")) if path.is_file() else []
+    return [str(path.resolve()), *((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in [*files, *beside])]
+
+
+def digits() -> Examples:
+    """scikit-learn's 8×8 handwritten digits, grey levels 0 … 16."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    rows = bunch.images.astype(np.uint8)[:, None]
+
+    def read() -> Iterator[Example]:
+        yield from (Example(x, int(k)) for x, k in zip(rows, bunch.target, strict=True))
+
+    return Examples("images", len(rows), 17, read, tuple(str(k) for k in range(10)))
+
+
+def fashion_mnist() -> Source:
+    """Debian's files if they are installed, else the Hugging Face hub."""
+    if FASHION_MNIST.is_dir():
+        return Source(stats(FASHION_MNIST), lambda reading: fashion_files(reading))
+    name = "zalando-datasets/fashion_mnist"
+    return Source(["hf", name], lambda reading: hub_dataset(name, reading))
+
+
+def fashion_files(reading: Reading) -> Examples:
+    examples = idx_folder(FASHION_MNIST, reading, FASHION_CLASSES)
+    if examples is None:
+        raise UserError(f"{FASHION_MNIST} lacks train-images-idx3-ubyte.gz: reinstall the package dataset-fashion-mnist")
+    return examples

@@ -1,0 +1,144 @@
+"""Gaussian mixtures against torch.distributions, quadrature, autograd and the moments of their own samples."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+
+from scorefield.densities import GaussianMixture, eight_gaussians, gaussian, ring
+from scorefield.interfaces import Density, Score, grad_log_density
+
+SHAPES = [(3,), (1, 2, 2)]
+WEIGHTS = torch.tensor([1.0, 2.0, 5.0])
+each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+each_kind = pytest.mark.parametrize("isotropic", [True, False], ids=["isotropic", "full"])
+
+
+def build(shape: tuple[int, ...], isotropic: bool, extra: float = 0.0) -> tuple[GaussianMixture, MixtureSameFamily]:
+    """A mixture and torch's own, its covariances enlarged by `extra`."""
+    g = torch.Generator().manual_seed(0)
+    d = math.prod(shape)
+    means = torch.randn(3, *shape, generator=g, dtype=torch.float64)
+    variances = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)
+    root = torch.randn(3, d, d, generator=g, dtype=torch.float64) / d**0.5
+    eye = torch.eye(d, dtype=torch.float64)
+    full = variances[:, None, None] * eye if isotropic else root @ root.mT + 0.2 * eye
+    components = MultivariateNormal(means.flatten(1), full + extra * eye)
+    reference = MixtureSameFamily(Categorical(WEIGHTS.double()), components)
+    return GaussianMixture(WEIGHTS, means, variances if isotropic else full), reference
+
+
+def points(shape: tuple[int, ...], n: int = 7) -> Tensor:
+    return 2 * torch.randn(n, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@each_shape
+@each_kind
+@pytest.mark.parametrize("sigma", [0.0, 0.3, 5.0])
+def test_log_density_and_score(shape: tuple[int, ...], isotropic: bool, sigma: float) -> None:
+    """Smoothing by σ is the mixture with σ²I added to every covariance: closed under smoothing."""
+    p, reference = build(shape, isotropic, sigma**2)
+    x = points(shape)
+    expected = reference.log_prob(x.flatten(1))
+    torch.testing.assert_close(p.log_density(x, sigma), expected, rtol=1e-12, atol=1e-12)
+    gradient = grad_log_density(lambda y: reference.log_prob(y.flatten(1)), x)
+    torch.testing.assert_close(p.score(x, sigma), gradient, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(grad_log_density(lambda y: p.log_density(y, sigma), x), gradient, rtol=1e-11, atol=1e-11)
+    levels = torch.full((7,), sigma, dtype=torch.float64)
+    assert torch.equal(p.log_density(x, levels), p.log_density(x, sigma))
+    assert torch.equal(p.score(x, levels), p.score(x, sigma))
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_it_integrates_to_one(sigma: float) -> None:
+    p, _ = build((2,), isotropic=False)
+    axis = torch.linspace(-12, 12, 601, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    mass = p.log_density(grid, sigma).exp().sum() * (axis[1] - axis[0]) ** 2
+    assert float(mass) == pytest.approx(1, abs=1e-9)  # the trapezium rule is spectrally accurate here
+
+
+@each_shape
+@each_kind
+@pytest.mark.parametrize("sigma", [0.0, 0.7])
+def test_moments_of_samples(shape: tuple[int, ...], isotropic: bool, sigma: float) -> None:
+    n = 100_000
+    p, reference = build(shape, isotropic)
+    assert torch.allclose(p.mean().flatten(), reference.mean, rtol=1e-12)
+    assert torch.allclose(p.covariance().diagonal(), reference.variance, rtol=1e-12)
+    x = p.sample(n, sigma, generator=torch.Generator().manual_seed(2))
+    assert x.shape == (n, *shape)
+    centred = (x - p.mean()).flatten(1)
+    products = centred[:, :, None] * centred[:, None, :]
+    expected = p.covariance() + sigma**2 * torch.eye(centred.shape[1], dtype=torch.float64)
+    assert (centred.mean(0).abs() < 4.5 * centred.std(0) / n**0.5).all()
+    assert ((products.mean(0) - expected).abs() < 4.5 * products.std(0) / n**0.5).all()
+
+
+def test_samples_follow_the_density() -> None:
+    """E[log p] by samples equals −entropy by quadrature; a wrong rotation keeps moments but not this."""
+    p, _ = build((2,), isotropic=False)
+    axis = torch.linspace(-10, 10, 401, dtype=torch.float64)
+    grid_log = p.log_density(torch.cartesian_prod(axis, axis))
+    expected = (grid_log.exp() * grid_log).sum() * (axis[1] - axis[0]) ** 2
+    values = p.log_density(p.sample(50_000, generator=torch.Generator().manual_seed(3)))
+    assert (values.mean() - expected).abs() < 4.5 * values.std() / 50_000**0.5
+
+
+def test_far_away_nothing_overflows() -> None:
+    p, _ = build((3,), isotropic=True)
+    x = torch.full((1, 3), 1e6, dtype=torch.float64)
+    torch.testing.assert_close(p.score(x), -(x - p.means[2]) / 1.0, rtol=1e-9, atol=0)  # the widest component wins
+
+
+def test_answers_are_in_the_dtype_of_x() -> None:
+    p, _ = build((3,), isotropic=False)
+    x = points((3,))
+    for value, exact in ((p.score(x.float(), 0.1), p.score(x, 0.1)), (p.log_density(x.float(), 0.1), p.log_density(x, 0.1))):
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_it_is_a_score_and_a_density_at_every_level() -> None:
+    p, _ = build((3,), isotropic=True)
+    assert isinstance(p, Score)
+    assert isinstance(p, Density)
+    assert p.sigma_range == (0, math.inf)
+
+
+def test_named_densities() -> None:
+    x = points((2,))
+    covariance = torch.tensor([[2.0, 0.3], [0.3, 0.5]]).double()
+    reference = MultivariateNormal(torch.tensor([1.0, -1.0]).double(), covariance)
+    torch.testing.assert_close(gaussian(torch.tensor([1.0, -1.0]), covariance).log_density(x), reference.log_prob(x))
+    narrow = gaussian(torch.tensor([1.0, -1.0]), 0.25).log_density(torch.tensor([[1.0, -1.0]]).double())
+    assert float(narrow) == pytest.approx(-math.log(2 * math.pi * 0.25))
+    radii = ring(radius=2.0, std=0.05).sample(5000, generator=torch.Generator().manual_seed(4)).norm(dim=1)
+    assert float(radii.mean()) == pytest.approx(2 + 0.05**2 / 4, abs=4.5 * 0.05 / 5000**0.5)
+    assert float(radii.std()) == pytest.approx(0.05, rel=4.5 / 10_000**0.5)
+    eight = eight_gaussians(radius=1.4, std=0.1)
+    torch.testing.assert_close(eight.means.norm(dim=1), torch.full((8,), 1.4).double())
+    torch.testing.assert_close(eight.means.sum(0), torch.zeros(2).double())
+    torch.testing.assert_close(eight.covariance(), (0.1**2 + 1.4**2 / 2) * torch.eye(2).double())
+
+
+@pytest.mark.parametrize(
+    ("weights", "covariances", "message"),
+    [
+        (torch.ones(2), torch.ones(3), r"covariances must be \(2,\) or \(2, 3, 3\), got \(3,\)"),
+        (torch.ones(3), torch.ones(2), "2 positive weights"),
+        (torch.tensor([1.0, 0.0]), torch.ones(2), "2 positive weights"),
+        (torch.ones(2), torch.tensor([1.0, -1.0]), "positive definite"),
+        (torch.ones(2), -torch.eye(3).expand(2, 3, 3), "positive definite"),
+    ],
+)
+def test_ingredients_that_do_not_fit_are_refused(weights: Tensor, covariances: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(weights, torch.zeros(2, 3), covariances)
+
+
+def test_events_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"events of shape \(3,\) expected, got \(2,\)"):
+        build((3,), isotropic=True)[0].score(torch.zeros(4, 2))

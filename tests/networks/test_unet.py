@@ -1,0 +1,110 @@
+"""U-Nets on any side: zero at initialisation, every weight in use, padding and folding that keep pixels in place."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scorefield.networks import UNet, UNetConfig
+
+SIDES = [7, 8, 13, 28, 32, 64]
+
+
+def images(side: int, channels: int = 2, n: int = 2) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(n, channels, side, side, generator=g), torch.linspace(-1.5, 1.0, n)
+
+
+def perturbed(net: nn.Module, size: float = 0.05) -> nn.Module:
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += size * torch.randn(parameter.shape, generator=g)
+    return net
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("fold", [1, 2])
+@pytest.mark.parametrize("attention", [False, True], ids=["plain", "attention"])
+def test_zero_at_first_and_every_weight_is_reached(side: int, fold: int, attention: bool) -> None:
+    torch.manual_seed(0)
+    net = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, fold=fold, attention=attention).build((2, side, side))
+    x, level = images(side)
+    assert torch.equal(net(x, level), torch.zeros_like(x))
+    y = perturbed(net)(x, level)
+    assert y.shape == x.shape
+    assert y.isfinite().all()
+    y.square().sum().backward()
+    unused = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert unused == []
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2, 2)], ids=str)
+def test_any_depth_and_oblong_images(multipliers: tuple[int, ...]) -> None:
+    net = perturbed(UNetConfig(channels=8, multipliers=multipliers, blocks=2).build((1, 9, 14)))
+    x = torch.randn(2, 1, 9, 14, generator=torch.Generator().manual_seed(0))
+    assert net(x, torch.zeros(2)).shape == x.shape
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_pixels_stay_in_place(fold: int) -> None:
+    """A pixel moves the answer at itself most, and far away (beyond the convolutions' reach) not at all."""
+    torch.manual_seed(0)
+    net = UNetConfig(channels=8, multipliers=(1,), blocks=0, fold=fold).build((1, 28, 28)).double()
+    perturbed(net)
+    level = torch.zeros(1, dtype=torch.float64)
+    x = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    x[..., 5, 22] = 1
+    change = (net(x, level) - net(0 * x, level)).abs()[0, 0]
+    rows, columns = (change > 1e-12).nonzero().T
+    reach = 7 * fold - 1  # six 3×3 convolutions in a row: enter, two in each of two blocks, leave; in folded pixels
+    assert change.argmax() == 28 * 5 + 22
+    assert (rows - 5).abs().max() <= reach
+    assert (columns - 22).abs().max() <= reach
+
+
+def test_padding_is_invisible_to_even_sides() -> None:
+    """What lies beyond the border is zero, so an image embedded in zeros gives near its middle the same answer."""
+    torch.manual_seed(0)
+    net = perturbed(UNetConfig(channels=8, multipliers=(1, 2), blocks=1).build((1, 7, 7))).double()
+    x = torch.randn(1, 1, 7, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    level = torch.zeros(1, dtype=torch.float64)
+    padded = nn.functional.pad(x, (0, 1, 0, 1))
+    torch.testing.assert_close(net(x, level), net(padded, level)[..., :7, :7])
+
+
+def test_the_level_matters() -> None:
+    net = perturbed(UNetConfig(channels=8, blocks=1).build((2, 8, 8)))
+    x, _ = images(8)
+    low, high = net(x, torch.full((2,), -1.5)), net(x, torch.full((2,), 1.0))
+    assert (low - high).norm() > 1e-3 * low.norm()
+
+
+def test_labels() -> None:
+    torch.manual_seed(0)
+    net = perturbed(UNetConfig(channels=8, blocks=1).build((2, 8, 8), classes=3))
+    x, level = images(8, n=1)
+    answers = [net(x, level, torch.tensor([label])) for label in range(3)] + [net(x, level)]
+    for i, a in enumerate(answers):
+        for b in answers[:i]:
+            assert (a - b).norm() > 1e-4 * a.norm()
+    assert torch.equal(answers[3], net(x, level, torch.tensor([3])))  # the reserved row
+    assert net.labels is not None
+    assert net.labels.weight.shape[0] == 4
+    assert UNetConfig(channels=8, blocks=1).build((2, 8, 8)).labels is None
+
+
+def test_it_computes_in_channels_last_memory() -> None:
+    net = UNetConfig(channels=8, blocks=1).build((2, 8, 8))
+    assert net.enter.weight.is_contiguous(memory_format=torch.channels_last)
+    seen: list[bool] = []
+    net.leave.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    net(*images(8))
+    assert seen == [True]
+
+
+def test_vectors_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"network unet takes images of shape \(c, h, w\), got .*\(5,\): use mlp"):
+        UNetConfig().build((5,))
+    assert isinstance(UNetConfig().build((1, 8, 8)), UNet)

@@ -1,0 +1,105 @@
+"""Chunks of samples as functions of (seed, index), and the grids of levels."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefield.densities import gaussian
+from scorefield.interfaces import State
+from scorefield.models import ModelSpec, ScoreModel
+from scorefield.networks import MLPConfig
+from scorefield.samplers import CHUNK, AnnealedLangevin, Euler, Heun, Langevin, generate, geometric, karras
+
+NORMAL = gaussian(torch.zeros(2), 1.0)
+SAMPLERS = [Langevin(4, 0.1), AnnealedLangevin(4, 1, sigma_range=(0.1, 9.0)), Heun(4, sigma_range=(0.1, 9.0))]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
+def test_more_samples_begin_with_the_same_ones(sampler: Langevin | AnnealedLangevin | Heun) -> None:
+    few = torch.cat(list(generate(NORMAL, sampler, 10, (2,), seed=3)))
+    many = list(generate(NORMAL, sampler, 2 * CHUNK + 1, (2,), seed=3))
+    assert [len(chunk) for chunk in many] == [CHUNK, CHUNK, 1]
+    assert torch.equal(torch.cat(many)[:10], few)
+    assert not torch.equal(many[0], many[1])
+    assert not torch.equal(torch.cat(list(generate(NORMAL, sampler, 10, (2,), seed=4))), few)
+
+
+def test_every_state_of_every_chunk_is_watched() -> None:
+    seen: list[tuple[int, float]] = []
+
+    def watch(chunk: int, state: State) -> None:
+        seen.append((chunk, float(state.sigma)))
+
+    sampler = Heun(3, sigma_range=(0.5, 8.0))
+    samples = list(generate(NORMAL, sampler, CHUNK + 1, (2,), watch=watch))
+    assert len(samples) == 2
+    assert [chunk for chunk, _ in seen] == [0] * sampler.states + [1] * sampler.states
+    assert seen[0][1] == pytest.approx(8.0)
+    assert seen[-1][1] == 0
+
+
+def test_at_least_one_sample() -> None:
+    with pytest.raises(ValueError, match="number of samples must be at least 1, got 0"):
+        list(generate(NORMAL, SAMPLERS[0], 0, (2,)))
+
+
+def test_grids() -> None:
+    ladder = geometric(4, (1.0, 27.0))
+    assert ladder == pytest.approx([27, 9, 3, 1])
+    levels = karras(18, (0.002, 80.0))
+    assert len(levels) == 18
+    assert (levels[0], levels[-1]) == (pytest.approx(80.0, rel=1e-12), pytest.approx(0.002, rel=1e-12))
+    roots = torch.tensor([s ** (1 / 7) for s in levels], dtype=torch.float64).diff()
+    torch.testing.assert_close(roots, roots[:1].expand_as(roots))
+    assert karras(3, (1.0, 5.0), rho=1.0) == pytest.approx([5, 3, 1])
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-9], ids=["exact", "rounded"])
+def test_levels_reach_the_ends_of_a_models_range_exactly(shift: float) -> None:
+    """The grids' rounding must not step outside what the model answers for."""
+    for low, high in ((0.002, 80.0), (0.01 + shift, 50.0), (0.0123, 77.7)):
+        model = ScoreModel(MLPConfig(width=8, blocks=1).build((2,)), ModelSpec((2,), sigma_range=(low, high)))
+        for sampler in (Euler(5), Heun(5), AnnealedLangevin(5, 1), Langevin(2)):
+            states = list(sampler(model, torch.zeros(3, 2)))
+            assert len(states) == sampler.states
+
+
+@pytest.mark.parametrize("kind", [Euler, Heun, AnnealedLangevin])
+def test_levels_the_model_was_not_trained_on_are_refused(kind: type) -> None:
+    model = ScoreModel(MLPConfig(width=8, blocks=1).build((2,)), ModelSpec((2,), sigma_range=(0.01, 50.0)))
+    for pair in ((0.001, 50.0), (0.01, 51.0), (5.0, 1.0)):
+        with pytest.raises(ValueError, match=r"must lie in the model's sigma_range \[0.01, 50\]"):
+            next(iter(kind(sigma_range=pair)(model, torch.zeros(3, 2))))
+
+
+def test_where_samplers_start() -> None:
+    g = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    z = torch.randn(2000, 2, generator=g())
+    assert torch.equal(Langevin(sigma=0.1).start(NORMAL, (2000, 2), g()), z)
+    for kind in (Euler, Heun, AnnealedLangevin):
+        assert torch.equal(kind(sigma_range=(0.1, 8.0)).start(NORMAL, (2000, 2), g()), 8 * z)
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for make in (lambda: Euler(1), lambda: Heun(1), lambda: AnnealedLangevin(1), lambda: Langevin(0)):
+        with pytest.raises(ValueError, match="steps must be at least"):
+            make()
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        AnnealedLangevin(5, 0)
+    for value in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="step_size must be positive"):
+            Langevin(step_size=value)
+        with pytest.raises(ValueError, match="sigma must be positive"):
+            Langevin(sigma=value)
+        with pytest.raises(ValueError, match="step_ratio must be positive"):
+            AnnealedLangevin(step_ratio=value)
+
+
+def test_defaults_follow_the_level() -> None:
+    """One Langevin step from 0 of N(0, 1 − σ²) smoothed by σ is √(2h) z with h = σ²/10."""
+    p = gaussian(torch.zeros(2), 0.75)
+    x: Tensor = torch.zeros(3, 2, dtype=torch.float64)
+    *_, state = Langevin(1, 0.5)(p, x, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(state.x, (2 * 0.025) ** 0.5 * z)
+    assert float(state.sigma) == 0.5

@@ -1,0 +1,59 @@
+"""Configuration of models; what they compute is in tests/contracts."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, ScoreModel
+
+
+def test_unknown_names_and_impossible_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown parameterisation 'x0': choose one of edm, noise, data, v, flow, ncsn"):
+        Parameterisation("x0")  # type: ignore[arg-type]
+    for value in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="sigma_data must be positive"):
+            Parameterisation("edm", value)
+    for pair in ((0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, float("inf")), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="sigma_range must satisfy 0 < low < high < inf"):
+            ModelSpec((2,), sigma_range=pair)
+
+
+def test_the_inner_product_is_the_mean_over_root_d() -> None:
+    class Cube(nn.Module):
+        def forward(self, u: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+            return u**3
+
+    u = torch.tensor([[[1.0, 2.0], [3.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]])
+    assert InnerProduct(Cube())(u, torch.zeros(2)).tolist() == [98 / 2, 4 / 2]
+
+
+def test_the_network_sees_the_condition() -> None:
+    class Echo(nn.Module):
+        def forward(self, u: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+            assert cond is not None
+            return cond[:, None] * u
+
+    x, cond = torch.ones(2, 3), torch.tensor([1.0, 5.0])
+    spec = ModelSpec((3,), Parameterisation("ncsn"))
+    assert ScoreModel(Echo(), spec).score(x, 0.5, cond).tolist() == [[2.0] * 3, [10.0] * 3]
+    energy = EnergyModel(InnerProduct(Echo()), spec)
+    torch.testing.assert_close(energy.log_density(x, 0.5, cond), cond * 3 / 3**0.5 / 0.5)
+
+
+def test_weights_are_reached_through_an_energys_score() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 3)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, u: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+            return self.layer(u)
+
+    model = EnergyModel(InnerProduct(Net()), ModelSpec((3,)))
+    model.score(torch.randn(4, 3), 1.0).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    with torch.no_grad():
+        assert not model.score(torch.randn(4, 3), 1.0).requires_grad
