@@ -48,9 +48,7 @@ TIMES = torch.tensor([0.02, 0.3, 0.5, 0.9], dtype=torch.float64)
 
 
 @each_process
-def test_drift_and_diffusion(
-    process: Process, f: Callable[[Tensor], Tensor], g2: Callable[[Tensor], Tensor]
-) -> None:
+def test_drift_and_diffusion(process: Process, f: Callable[[Tensor], Tensor], g2: Callable[[Tensor], Tensor]) -> None:
     drift, diffusion = drift_diffusion(process, TIMES)
     torch.testing.assert_close(drift, f(TIMES), rtol=1e-6, atol=1e-12)
     torch.testing.assert_close(diffusion, g2(TIMES), rtol=1e-6, atol=0)

@@ -63,7 +63,13 @@ def load(path: str | Path, *, network: nn.Module | None = None, device: str | to
     folder = Path(path)
     if not folder.is_dir():
         folder = download(str(path))
-    model = read_config(folder / "config.json").build(network)
+    config = read_config(folder / "config.json")
+    try:
+        model = config.build(network)
+    except UserError:
+        raise
+    except (ValueError, RuntimeError) as error:  # fields valid one by one that do not go together
+        raise UserError(f"{folder / 'config.json'} is not valid: {' '.join(str(error).split())}") from error
     weights = read_weights(folder / "model.safetensors")
     try:
         model.load_state_dict(weights)
@@ -117,7 +123,7 @@ def from_json(kind: type[T], path: Path) -> T:
         version = fields.pop("format_version")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is not a scorefield configuration ({type(error).__name__}: {error})") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         newest = f"this scorefield reads up to {FORMAT_VERSION}: upgrade scorefield"

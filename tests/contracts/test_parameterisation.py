@@ -124,9 +124,7 @@ def assert_relative(actual: Tensor, expected: Tensor, tolerance: float) -> None:
 @each_shape
 @each_dtype
 @pytest.mark.parametrize("sigma", LEVELS.tolist(), ids=lambda s: f"{s:.3g}")
-def test_the_optimal_network_gives_the_exact_score(
-    row: Row, shape: tuple[int, ...], dtype: torch.dtype, sigma: float
-) -> None:
+def test_the_optimal_network_gives_the_exact_score(row: Row, shape: tuple[int, ...], dtype: torch.dtype, sigma: float) -> None:
     data = Gaussian(shape)
     x = data.noised(sigma).to(dtype)
     s = torch.tensor(sigma, dtype=torch.float64)

@@ -39,8 +39,7 @@ def mixture(shape: tuple[int, ...]) -> GaussianMixture:
 
 
 def last(states: Iterator[State]) -> State:
-    for state in states:
-        pass
+    *_, state = states
     return state
 
 
@@ -110,9 +109,7 @@ def test_ode_solvers_converge_at_their_order(kind: type[Euler], shape: tuple[int
     x = torch.linspace(-2, 3, 3 * math.prod(shape), dtype=torch.float64).reshape(3, *shape)
     exact = x * math.sqrt((variance + 0.05**2) / (variance + 4))
     intervals = [2**k for k in range(5, 10)]
-    errors = [
-        (last(kind(steps=n + 1, sigma_range=(0.05, 2.0), to_zero=False)(p, x)).x - exact).norm() for n in intervals
-    ]
+    errors = [(last(kind(steps=n + 1, sigma_range=(0.05, 2.0), to_zero=False)(p, x)).x - exact).norm() for n in intervals]
     logs = torch.tensor([intervals, errors], dtype=torch.float64).log()
     centred = logs - logs.mean(1, keepdim=True)
     order = -float(centred[0] @ centred[1] / (centred[0] @ centred[0]))
@@ -135,7 +132,17 @@ def test_states_carry_their_levels(kind: type) -> None:
         assert levels == sorted(levels, reverse=True)
         if to_zero:  # the last step is Tweedie's denoiser
             torch.testing.assert_close(states[-1].x, p.posterior_mean(states[-2].x, 0.1))
-    assert len(list(Langevin(7, 0.1)(p, x))) == Langevin(7, 0.1).states
+
+
+@pytest.mark.parametrize("to_zero", [False, True])
+def test_plain_langevin_stays_at_its_level(to_zero: bool) -> None:
+    p = mixture((2,))
+    sampler = Langevin(7, 0.1, to_zero=to_zero)
+    states = list(sampler(p, torch.zeros(3, 2, dtype=torch.float64)))
+    assert len(states) == sampler.states
+    assert [float(s.sigma) for s in states] == pytest.approx([0.1] * 8 + [0.0] * to_zero)
+    if to_zero:
+        torch.testing.assert_close(states[-1].x, p.posterior_mean(states[-2].x, 0.1))
 
 
 @each_sampler

@@ -28,9 +28,7 @@ def ingredients(shape: tuple[int, ...], isotropic: bool) -> tuple[Tensor, Tensor
     return means, covariances, covariances
 
 
-def exact_posterior(
-    means: Tensor, matrices: Tensor, x: Tensor, sigma: float | Tensor
-) -> tuple[Tensor, Tensor]:
+def exact_posterior(means: Tensor, matrices: Tensor, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
     """Mean `(d,)` and covariance `(d, d)` of x₀ given one x, by conditioning each component as textbooks do."""
     means, x = means.flatten(1), x.flatten()
     eye = torch.eye(len(x), dtype=torch.float64)
@@ -72,9 +70,7 @@ def test_each_example_has_its_own_level(shape: tuple[int, ...]) -> None:
 @each_shape
 @each_kind
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 20.0])
-def test_the_posterior_covariance_is_the_denoisers_jacobian(
-    shape: tuple[int, ...], isotropic: bool, sigma: float
-) -> None:
+def test_the_posterior_covariance_is_the_denoisers_jacobian(shape: tuple[int, ...], isotropic: bool, sigma: float) -> None:
     means, covariances, matrices = ingredients(shape, isotropic)
     p = GaussianMixture(WEIGHTS, means, covariances)
     d = math.prod(shape)

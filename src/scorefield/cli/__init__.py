@@ -56,8 +56,8 @@ def run_command(arguments: Sequence[str]) -> int:
         raise UserError(f"unknown command {name!r}: choose one of {', '.join(commands)}")
     from tyro.conf import subcommand
 
-    union = Union[tuple(Annotated[kind, subcommand(title)] for title, kind in commands.items())]  # noqa: UP007
-    parse(union, arguments, prog="scorefield", description=ABOUT)  # type: ignore[arg-type]
+    union: Any = Union[tuple(Annotated[kind, subcommand(title)] for title, kind in commands.items())]  # noqa: UP007
+    parse(union, arguments, prog="scorefield", description=ABOUT)
     raise UserError(f"no command given: choose one of {', '.join(commands)}")
 
 

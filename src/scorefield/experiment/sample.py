@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefield.errors import UserError
 from scorefield.interfaces import Score, State
 from scorefield.models import ModelSpec
-from scorefield.plots import figure_png, sample_grid, save_film, scatter, to_pixels
+from scorefield.plots import figure_png, sample_grid, save_film, scatter, to_pixels, window
 from scorefield.samplers import CHUNK, StartingSampler, generate
 from scorefield.system import written_aside
 
@@ -154,12 +154,10 @@ class Film:
     def write(self, path: Path, spec: ModelSpec, n: int) -> None:
         """A GIF; noisy states are shrunk by √(1 + σ²) so that they fit the range of the data."""
         states = self.states if self.states[-1] is self.last else [*self.states, self.last]
-        shrunk = [s.x[:n] / (1 + s.sigma**2).sqrt() for s in states]
-        save_film([frame(arrays(x, spec)) for x in shrunk], path)
-
-
-def frame(samples: np.ndarray) -> Image.Image:
-    """One picture of a film: a grid of images, or a scatter plot of vectors in a fixed window."""
-    if samples.ndim > 2:
-        return sample_grid(samples)
-    return Image.open(io.BytesIO(figure_png(scatter(samples))))
+        shown = [arrays(s.x[:n] / (1 + s.sigma**2).sqrt(), spec) for s in states]
+        if shown[-1].ndim > 2:
+            frames = [sample_grid(samples) for samples in shown]
+        else:
+            limits = window(shown[-1])
+            frames = [Image.open(io.BytesIO(figure_png(scatter(samples, limits=limits)))) for samples in shown]
+        save_film(frames, path)

@@ -80,7 +80,7 @@ def fit(
     log_bytes = restore_newest(state, folder / "checkpoints")
     started_at = state.step
     if training.compile == "on":
-        model.network.compile()  # type: ignore[union-attr, operator]
+        model.network.compile()  # type: ignore[union-attr]
     train_step, optimizer = accelerator.prepare(state.train_step, state.optimizer)
 
     main = accelerator.is_main_process
@@ -158,7 +158,8 @@ class Recorder:
         self.train = LossByLevel(sigma_range, accelerator.device)
         self.validation = LossByLevel(sigma_range, accelerator.device)
         self.pending: list[tuple[int, Loss]] = []
-        self.last_time, self.last_step = time.monotonic(), None
+        self.last_time = time.monotonic()
+        self.last_step: int | None = None
 
     def add(self, loss: Loss, step: int, dimensions: int) -> None:
         self.pending.append((step, Loss(loss.value.detach(), loss.sigma, {})))

@@ -61,7 +61,10 @@ class TrainState:
 
     def load_tensors(self, named: dict[str, Tensor]) -> None:
         """Take every tensor back; the inverse of `tensors`."""
-        part = lambda prefix: {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}  # noqa: E731
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
+
         self.train_step.load_state_dict(part("model."))
         self.average.load_state_dict(part("average."))
         parameters = list(self.train_step.parameters())

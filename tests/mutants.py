@@ -1,0 +1,117 @@
+"""Can the tests fail? Each mutant is one wrong sign or factor in a copy of the package; some test must notice.
+
+    python tests/mutants.py [WORD…]      only mutants whose file or text has one of the words
+
+Prints which test killed each mutant; exit code 1 if one survives.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACTS = "tests/contracts"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old`, which occurs exactly once in `file`, replaced by `new`; `tests` are to notice."""
+
+    file: str
+    old: str
+    new: str
+    tests: str = CONTRACTS
+
+
+MUTANTS = [
+    Mutant("models.py", "return -1 / total, d / (s", "return -1 / total, -d / (s"),
+    Mutant("models.py", "d / (s * total.sqrt())", "1 / (s * total.sqrt())"),
+    Mutant("models.py", "total = s**2 + d**2", "total = s**2 + 1"),
+    Mutant("models.py", "return -1 / (1 + s**2), -(1", "return -1 / (1 + s), -(1"),
+    Mutant("models.py", "return -1 / (s * (1 + s)), -1", "return -1 / (1 + s), -1"),
+    Mutant("models.py", "return 0 * s, -1 / s,", "return 0 * s, 1 / s,"),
+    Mutant("models.py", "return 0 * s, 1 / s,", "return 0 * s, 1 / s**2,"),
+    Mutant("models.py", "return -1 / s**2, 1 / s**2,", "return -1 / s**2, 1 / s,"),
+    Mutant("models.py", "sigma.log() / 4", "sigma.log()"),
+    Mutant("models.py", "sum_event(x**2) / 2", "sum_event(x**2)"),
+    Mutant("models.py", "c.out / c.inner * phi", "c.out * phi"),
+    Mutant("models.py", "return x + s**2 * model", "return x - s**2 * model"),
+    Mutant("models.py", "return x + s**2 * model", "return x + s * model"),
+    Mutant("models.py", "return -expand(noise_levels(sigma, x), x) * model", "return expand(noise_levels(sigma, x), x) * model"),
+    Mutant("interfaces.py", "pullback(torch.ones_like(value))", "pullback(-torch.ones_like(value))"),
+    Mutant("interfaces.py", "not low * (1 - 1e-5) <= value", "not 0 <= value"),
+    Mutant("objectives/denoising.py", "model.score(x + s * z, sigma, cond) + z", "model.score(x + s * z, sigma, cond) - z"),
+    Mutant("objectives/denoising.py", "residual = s * model", "residual = s**2 * model"),
+    Mutant("objectives/denoising.py", "self.sigma_data**2) / self.sigma_data**2", "self.sigma_data**2)"),
+    Mutant("objectives/denoising.py", "(score + z / self.sigma)", "(score + z * self.sigma)"),
+    Mutant("objectives/denoising.py", "z / self.sigma) ** 2) / 2", "z / self.sigma) ** 2)"),
+    Mutant("objectives/denoising.py", "(strata + jitter) / b", "jitter"),
+    Mutant("objectives/denoising.py", "torch.randperm(b, generator=generator, device=x.device)", "torch.arange(b, device=x.device)"),
+    Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(h * temperature)"),
+    Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(2 * h) * temperature"),
+    Mutant("samplers/langevin.py", "return x + h * model", "return x + 2 * h * model"),
+    Mutant("samplers/langevin.py", "self.step_ratio * sigma**2", "self.step_ratio * sigma"),
+    Mutant("samplers/langevin.py", "denoise(model, x, levels[-1], cond)", "denoise(model, x, levels[0], cond)"),
+    Mutant("samplers/reverse.py", "following, cond)) / 2", "following, cond))"),
+    Mutant("samplers/reverse.py", "slope(model, euler, following, cond)", "slope(model, euler, sigma, cond)"),
+    Mutant("samplers/reverse.py", "slope(model, euler, following, cond)", "slope(model, x, following, cond)"),
+    Mutant("samplers/reverse.py", "return -sigma * model", "return -model"),
+    Mutant("samplers/levels.py", "** rho for i", "** 2 for i", "tests/samplers"),
+    Mutant("samplers/generate.py", '"samples", chunk,', '"samples", 0,', "tests/samplers"),
+    Mutant("densities/analytic.py", "c.offset / c.variances)", "c.offset / c.variances.sqrt())"),
+    Mutant("densities/analytic.py", "double()[:, None, None] ** 2", "double()[:, None, None]"),
+    Mutant("densities/analytic.py", '"bij,bj->bi"', '"bji,bj->bi"', "tests/densities"),
+    Mutant("processes.py", "return f, 2 * process", "return f, process", "tests/test_processes.py"),
+    Mutant("processes.py", "noise_level(process, t), cond) / alpha", "noise_level(process, t), cond)", "tests/test_processes.py"),
+    Mutant("training/ema.py", "power_exponent(width) + 1)", "power_exponent(width))", "tests/training/test_ema.py"),
+    Mutant("training/ema.py", "12 - width**-2", "12 + width**-2", "tests/training/test_ema.py"),
+    Mutant("training/config.py", "max(1.0, step / self.decay_after) ** -0.5", "max(1.0, step / self.decay_after) ** -1", "tests/training/test_config.py"),
+    Mutant("training/state.py", "torch.empty_like(like, device=value.device).copy_(value)", "value", "tests/training/test_state.py"),
+    Mutant("training/state.py", 'self.average.load_state_dict(part("average."))', 'self.average.load_state_dict(part("model.model."))', "tests/training/test_state.py"),
+    Mutant("training/log.py", "detach().double() / dimensions", "detach().double()", "tests/training/test_log.py"),
+    Mutant("system.py", "        sync(aside)\n", "", "tests/test_system.py"),
+]  # fmt: skip
+
+
+def killer(mutant: Mutant) -> str | None:
+    """The first test that fails on the mutant, or None; in a copy, so the tree is never touched."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        path = source / "scorefield" / mutant.file
+        text = path.read_text()
+        if text.count(mutant.old) != 1:
+            raise SystemExit(f"{mutant.file} has {mutant.old!r} {text.count(mutant.old)} times, not once: mend the table")
+        path.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", mutant.tests, "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
+        environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
+    if result.returncode != 1 or found is None:
+        raise SystemExit(f"pytest did not run:\n{result.stdout}{result.stderr}")
+    return found[1]
+
+
+def main(words: list[str]) -> int:
+    """Run the table, print it, and say whether all died."""
+    survivors = 0
+    for mutant in MUTANTS:
+        title = f"{mutant.file}: {mutant.old.strip()}  →  {mutant.new.strip() or '(nothing)'}"
+        if words and not any(word in title for word in words):
+            continue
+        test = killer(mutant)
+        survivors += test is None
+        print(f"{'SURVIVED' if test is None else 'killed  '}  {title}\n          {test or ''}", flush=True)  # noqa: T201
+    print(f"{survivors} survived" if survivors else "all killed")  # noqa: T201
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
