@@ -42,7 +42,9 @@ MUTANTS = [
     Mutant("models.py", "c.out / c.inner * phi", "c.out * phi"),
     Mutant("models.py", "return x + s**2 * model", "return x - s**2 * model"),
     Mutant("models.py", "return x + s**2 * model", "return x + s * model"),
-    Mutant("models.py", "return -expand(noise_levels(sigma, x), x) * model", "return expand(noise_levels(sigma, x), x) * model"),
+    Mutant(
+        "models.py", "return -expand(noise_levels(sigma, x), x) * model", "return expand(noise_levels(sigma, x), x) * model"
+    ),
     Mutant("interfaces.py", "pullback(torch.ones_like(value))", "pullback(-torch.ones_like(value))"),
     Mutant("interfaces.py", "not low * (1 - 1e-5) <= value", "not 0 <= value"),
     Mutant("objectives/denoising.py", "model.score(x + s * z, sigma, cond) + z", "model.score(x + s * z, sigma, cond) - z"),
@@ -51,7 +53,9 @@ MUTANTS = [
     Mutant("objectives/denoising.py", "(score + z / self.sigma)", "(score + z * self.sigma)"),
     Mutant("objectives/denoising.py", "z / self.sigma) ** 2) / 2", "z / self.sigma) ** 2)"),
     Mutant("objectives/denoising.py", "(strata + jitter) / b", "jitter"),
-    Mutant("objectives/denoising.py", "torch.randperm(b, generator=generator, device=x.device)", "torch.arange(b, device=x.device)"),
+    Mutant(
+        "objectives/denoising.py", "torch.randperm(b, generator=generator, device=x.device)", "torch.arange(b, device=x.device)"
+    ),
     Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(h * temperature)"),
     Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(2 * h) * temperature"),
     Mutant("samplers/langevin.py", "return x + h * model", "return x + 2 * h * model"),
@@ -67,15 +71,29 @@ MUTANTS = [
     Mutant("densities/analytic.py", "double()[:, None, None] ** 2", "double()[:, None, None]"),
     Mutant("densities/analytic.py", '"bij,bj->bi"', '"bji,bj->bi"', "tests/densities"),
     Mutant("processes.py", "return f, 2 * process", "return f, process", "tests/test_processes.py"),
-    Mutant("processes.py", "noise_level(process, t), cond) / alpha", "noise_level(process, t), cond)", "tests/test_processes.py"),
+    Mutant(
+        "processes.py", "noise_level(process, t), cond) / alpha", "noise_level(process, t), cond)", "tests/test_processes.py"
+    ),
     Mutant("training/ema.py", "power_exponent(width) + 1)", "power_exponent(width))", "tests/training/test_ema.py"),
     Mutant("training/ema.py", "12 - width**-2", "12 + width**-2", "tests/training/test_ema.py"),
-    Mutant("training/config.py", "max(1.0, step / self.decay_after) ** -0.5", "max(1.0, step / self.decay_after) ** -1", "tests/training/test_config.py"),
-    Mutant("training/state.py", "torch.empty_like(like, device=value.device).copy_(value)", "value", "tests/training/test_state.py"),
-    Mutant("training/state.py", 'self.average.load_state_dict(part("average."))', 'self.average.load_state_dict(part("model.model."))', "tests/training/test_state.py"),
+    Mutant(
+        "training/config.py",
+        "max(1.0, step / self.decay_after) ** -0.5",
+        "max(1.0, step / self.decay_after) ** -1",
+        "tests/training/test_config.py",
+    ),
+    Mutant(
+        "training/state.py", "torch.empty_like(like, device=value.device).copy_(value)", "value", "tests/training/test_state.py"
+    ),
+    Mutant(
+        "training/state.py",
+        'self.average.load_state_dict(part("average."))',
+        'self.average.load_state_dict(part("model.model."))',
+        "tests/training/test_state.py",
+    ),
     Mutant("training/log.py", "detach().double() / dimensions", "detach().double()", "tests/training/test_log.py"),
     Mutant("system.py", "        sync(aside)\n", "", "tests/test_system.py"),
-]  # fmt: skip
+]
 
 
 def killer(mutant: Mutant) -> str | None:

@@ -1,143 +1,291 @@
-"""One self-contained HTML page a run: pictures inside, no scripts, nothing fetched, every string escaped."""
+"""report.html: one page about a run, with everything in it; nothing is loaded from elsewhere and nothing is executed."""
 
-import base64
+import io
 import json
+import shlex
+from base64 import b64encode
+from collections.abc import Sequence
 from html import escape
+from math import floor, isfinite, log10
 from pathlib import Path
+from string import Template
 from typing import Any
 
+from PIL import Image
+
+from scorefield.errors import UserError
+from scorefield.metrics.evaluation import REAL
 from scorefield.system import write_durably
+from scorefield.training import read_log
+
+BY_SIGMA = "denoising loss at sigma "
+
+MEANINGS = {
+    "denoising loss": "The training objective on held-out data, averaged over noise levels. Lower is better; compare only "
+    "runs on the same data with the same objective.",
+    "Fréchet distance": "How far mean and covariance of the samples are from those of held-out data. Lower is better, and "
+    "real training data shows what can be reached at this number of examples.",
+    "kernel distance": "A distance between the whole distributions that is 0 on average if they are equal, so it may fall "
+    "below 0. Lower is better, and within two standard errors of 0 no difference was found.",
+    "precision": "The share of samples that lie where held-out data lies. Higher is better.",
+    "recall": "The share of held-out data that lies where samples lie. Higher is better; low values mean missing variety.",
+    "density": "How closely samples crowd around held-out data. Near 1, or near the value of real training data, is good; "
+    "far above means that samples keep to the most typical places.",
+    "coverage": "The share of held-out data with a sample nearby. Higher is better.",
+    "memorisation ratio": "Median distance from samples to their nearest training example, divided by the same for held-out "
+    "data. Near 1 is good; far below 1 means that samples are copies of training data.",
+}  # fmt: skip
 
 PICTURES = {
-    "samples.png": ("Samples", "New examples drawn from the model, not picked by hand."),
-    "film.gif": ("How they came about", "From pure noise to data: the states of the sampler."),
+    "samples.png": ("Samples", "samples drawn from the model"),
+    "film.gif": ("From noise to samples", "film of the same samples emerging from noise"),
     "neighbours.png": (
         "Are they copies?",
-        "Left a sample, right the training images nearest to it. Equal pictures would be copies.",
+        "on the left of each row a sample, on its right the training images nearest to it, the nearest first",
     ),
-    "learning_curve.png": ("Learning", "Loss while training, and of the averaged weights on held-out examples."),
-    "loss_by_sigma.png": ("Loss by noise level", "Where the model errs: fine detail at small σ, overall shape at large σ."),
+    "learning_curve.png": ("Learning curve", "loss on training and held-out data against training examples seen"),
+    "loss_by_sigma.png": ("Loss by noise level", "loss on training and held-out data at the end, by noise level"),
 }
-MEANING = {
-    "denoising loss": "Weighted error of removing noise from held-out data; the training objective. Lower is better.",
-    "Fréchet distance": "How far means and covariances lie apart. Lower is better; real data is not at 0, since n is finite.",
-    "kernel distance": "How far the two sets lie apart in all moments up to the third. 0 is best; may be slightly negative.",
-    "precision": "Share of samples that look like real data. Higher is better.",
-    "recall": "Share of real data that the samples cover. Higher is better.",
-    "density": "How densely real data surrounds the samples. About 1 is best.",
-    "coverage": "Share of real examples with a sample nearby. Higher is better.",
-    "memorisation ratio": "About 1: samples are as far from the training data as held-out data is. Well under 1: copies.",
-}
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: auto; padding: 1rem; }
-h1, h2 { line-height: 1.2; overflow-wrap: anywhere; }
-figure { margin: 1.5rem 0; }
-figcaption, .note { color: #555; }
-img { max-width: 100%; height: auto; }
+PIXEL_ART = ("samples.png", "film.gif", "neighbours.png")
+OF_VECTORS = {"samples.png": " (orange) over held-out data (grey)", "film.gif": ", the first two coordinates"}
+
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title – scorefield report</title>
+<style>
+:root { color-scheme: light; --ink: #1d2733; --soft: #52606d; --line: #d9dfe5; --tint: #f5f7f9; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: #fff; color: var(--ink);
+       font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
+h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
+p { margin: .5rem 0; }
+.soft, figcaption, .meaning td { color: var(--soft); font-size: .9rem; }
+.pictures { display: grid; margin-top: 1.5rem; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+figure { margin: 0; }
+figure h2 { margin-top: 0; }
+img { display: block; max-width: 100%; height: auto; margin-bottom: .4rem; }
 img.pixels { image-rendering: pixelated; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ddd; }
-td.number { white-space: nowrap; }
-pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; }
-@media print { body { max-width: none; } figure, tr { break-inside: avoid; } pre { white-space: pre-wrap; } }
-"""
+table { border-collapse: collapse; width: 100%; }
+th, td { padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top; font-variant-numeric: tabular-nums; }
+thead th { border-bottom: 2px solid var(--line); font-size: .9rem; }
+tbody th { font-weight: 600; }
+.meaning td { padding-top: 0; padding-bottom: .7rem; border-bottom: 1px solid var(--line); }
+data { white-space: nowrap; }
+summary { cursor: pointer; font-weight: 600; padding: .4rem 0; }
+dl { margin: 0; display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .1rem 1rem; }
+dt { color: var(--soft); }
+dd { margin: 0; min-width: 0; }
+dd.nested { grid-column: 1 / -1; margin-left: .2rem; padding-left: .8rem; border-left: 2px solid var(--line); }
+dt.nested { grid-column: 1 / -1; color: var(--ink); font-weight: 600; margin-top: .4rem; }
+pre { background: var(--tint); padding: .8rem; border-radius: .3rem; white-space: pre-wrap; font-size: .85rem; }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; }
+  figure, tr, pre { break-inside: avoid; } h2 { break-after: avoid; } }
+</style>
+</head>
+<body>
+<header><h1>$title</h1>$summary</header>
+<main>
+<section class="pictures">$pictures</section>
+<section><h2>How good are the samples?</h2>$metrics</section>
+<section><h2>Configuration</h2>$configuration</section>
+<section><h2>Do it again</h2>$commands</section>
+</main>
+</body>
+</html>
+""")
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` into a run folder from what lies there, atomically; its path.
+    """Write `folder`/report.html from what lies in a run folder; what is missing is said in its place.
 
-    Whatever is not there yet (evaluation, pictures, log) is left out with a sentence saying so.
+    Raises:
+        UserError: run.json, evaluation.json or log.jsonl is damaged, a picture is none, or the page cannot be written.
     """
+    file = read_json(folder / "run.json") or {}
+    run, records = file.get("run", {}), read_json(folder / "evaluation.json") or []
+    log_path = folder / "log.jsonl"
+    log = read_log(log_path) if log_path.exists() else []
+    name = folder.resolve().name
+    page = PAGE.substitute(
+        title=escape(name),
+        summary=summary(run, log),
+        pictures="".join(picture(folder, file_name) for file_name in PICTURES),
+        metrics=metrics(records),
+        configuration=configuration(file),
+        commands=commands(run, name),
+    )
     path = folder / "report.html"
-    write_durably(path, page(folder))
+    write_durably(path, page)
     return path
 
 
-def page(folder: Path) -> str:
-    """The whole document."""
-    stored = json.loads((folder / "run.json").read_text())
-    run = stored["run"]
-    title = f"{folder.resolve().name}: {run['data']}"
-    parts = [summary(folder, run), pictures(folder), evaluation(folder), commands(folder, run), configuration(stored)]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, None if there is none; `UserError` if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): run scorefield evaluate again, or remove it") from error
+
+
+def missing(what: str) -> str:
+    """A sentence where something would be."""
+    return f'<p class="soft">{escape(what)}</p>'
+
+
+def summary(run: dict[str, Any], log: list[dict[str, Any]]) -> str:
+    """What was trained on what, and for how long."""
+    parts = []
+    if run:
+        kind = "log-density" if run["energy"] else "score"
+        parts.append(f"A {kind} of data “{run['data']}”, learned by a {run['network']['kind']} network.")
+    train = [record for record in log if record["kind"] == "train"]
+    if not train:
+        return f"<p>{escape(' '.join(parts))}</p>" + missing("No training log here: log.jsonl is missing or empty.")
+    last = train[-1]
+    parts.append(
+        f"{last['step']:,} steps, {last['images']:,} examples seen, {last['images_per_s']:,.0f} examples/s at the end."
     )
+    return f"<p>{escape(' '.join(parts))}</p>"
 
 
-def summary(folder: Path, run: dict[str, Any]) -> str:
-    """What was trained and for how long, in a sentence or two."""
-    training = run["training"]
-    text = f"A {run['network']['kind']} learnt the score field of {run['data']}"
-    log = folder / "log.jsonl"
-    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    train = [r for r in records if r["kind"] == "train"]
-    if train:
-        rates = sorted(r["images_per_s"] for r in train)
-        text += (
-            f" in {train[-1]['step']:,} steps of {training['batch_size']} examples ({train[-1]['images']:,} in all), "
-            f"at about {rates[len(rates) // 2]:,.0f} examples a second "
-            f"in {training['precision']} on {training['threads']} threads"
-        )
-    return f"<p>{escape(text)}.</p>"
-
-
-def pictures(folder: Path) -> str:
-    """Every picture that is there, inlined."""
-    found = [name for name in PICTURES if (folder / name).exists()]
-    if not found:
-        return '<p class="note">No pictures yet: they come with <code>scorefield evaluate</code>.</p>'
-    return "\n".join(figure(folder / name, *PICTURES[name]) for name in found)
-
-
-def figure(path: Path, heading: str, caption: str) -> str:
-    kind = "gif" if path.suffix == ".gif" else "png"
-    data = base64.b64encode(path.read_bytes()).decode()
-    style = "" if path.stem in ("learning_curve", "loss_by_sigma") else ' class="pixels"'
-    return (
-        f'<h2>{escape(heading)}</h2>\n<figure><img{style} src="data:image/{kind};base64,{data}" alt="{escape(heading)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def evaluation(folder: Path) -> str:
-    """The table of evaluation.json, each metric explained once."""
-    path = folder / "evaluation.json"
+def picture(folder: Path, name: str) -> str:
+    """A figure with the picture inlined, or a sentence."""
+    title, description = PICTURES[name]
+    path = folder / name
     if not path.exists():
-        return '<p class="note">Not evaluated yet: run <code>scorefield evaluate</code>.</p>'
-    rows, explained = [], set()
-    for r in json.loads(path.read_text()):
-        base = next((name for name in MEANING if r["metric"].startswith(name)), "")
-        meaning = "" if base in explained else MEANING.get(base, "")
-        explained.add(base)
-        error = "" if r["se"] is None else f" ± {r['se']:.2g}"
-        rows.append(
-            f'<tr><td>{escape(r["metric"])}</td><td class="number">{r["value"]:.4g}{error}</td>'
-            f"<td>{r['n']:,}</td><td>{escape(r['unit'])}</td><td>{escape(meaning)}</td></tr>"
-        )
-    head = "".join(f"<th>{name}</th>" for name in ("metric", "value ± s.e.", "n", "unit", "what it says"))
-    return f'<h2>Evaluation</h2>\n<div class="wide"><table><tr>{head}</tr>\n' + "\n".join(rows) + "\n</table></div>"
+        hint = "made for images by" if name == "neighbours.png" else "made by"
+        return f"<figure><h2>{title}</h2>{missing(f'There is no {name} here; it is {hint} scorefield evaluate.')}</figure>"
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+    except OSError as error:
+        raise UserError(f"{path} is not a picture ({error}): remove it, or run scorefield evaluate again") from error
+    images = (folder / "neighbours.png").exists()
+    pixels = ' class="pixels"' if name in PIXEL_ART and images else ""
+    description += "" if images else OF_VECTORS.get(name, "")
+    source = f"data:image/{path.suffix[1:]};base64,{b64encode(content).decode()}"
+    shown = f'<img{pixels} src="{source}" alt="{escape(description)}" width="{width}" height="{height}">'
+    caption = escape(description[0].upper() + description[1:])
+    return f"<figure><h2>{title}</h2>{shown}<figcaption>{caption}.</figcaption></figure>"
 
 
-def commands(folder: Path, run: dict[str, Any]) -> str:
-    """What to type to get more of it."""
-    lines = [f"scorefield train {run['data']} --out {folder} --resume", f"scorefield sample {folder} -n 64 --out samples.png"]
-    return f"<h2>Commands</h2>\n<pre>{escape(chr(10).join(lines))}</pre>"
+def metrics(records: list[dict[str, Any]]) -> str:
+    """Each metric with its standard error, the value of real data and its meaning; losses by noise level apart."""
+    if not records:
+        return missing("Not evaluated yet: there is no evaluation.json here. Run scorefield evaluate.")
+    reference = {r["metric"].removesuffix(REAL): r for r in records if r["metric"].endswith(REAL)}
+    shown = [r for r in records if not r["metric"].endswith(REAL) and not r["metric"].startswith(BY_SIGMA)]
+    head = row("th", "metric", "value ± standard error", "same for real training data", scope=' scope="col"')
+    body = "".join(metric_rows(r, reference.get(r["metric"])) for r in shown)
+    absent = "" if any(r["metric"] == "memorisation ratio" for r in records) else missing(
+        "There is no memorisation ratio: it is left out where held-out rows are themselves copies of training rows."
+    )  # fmt: skip
+    levels = [r for r in records if r["metric"].startswith(BY_SIGMA)]
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>{absent}{level_table(levels)}"
 
 
-def configuration(stored: dict[str, Any]) -> str:
-    """run.json as a list."""
-    rows = "\n".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in flat(stored))
-    return f'<details><summary>The whole configuration</summary><div class="wide"><table>\n{rows}\n</table></div></details>'
+def metric_rows(record: dict[str, Any], reference: dict[str, Any] | None) -> str:
+    """A row of numbers and a row of words."""
+    name = record["metric"]
+    numbers = f"<td>{number(record)}</td><td>{number(reference) if reference else ''}</td>"
+    details = f"Unit: {record['unit']}. {record['n']:,} examples, seed {record['seed']}."
+    words = " ".join(part for part in (MEANINGS.get(name, ""), details) if part)
+    return f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>\n<tr class="meaning"><td colspan="3">{escape(words)}</td></tr>\n'
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted names and values of a nested dict."""
-    found: list[tuple[str, Any]] = []
+def level_table(records: list[dict[str, Any]]) -> str:
+    """The held-out loss at each noise level."""
+    if not records:
+        return ""
+    head = row("th", "noise level σ", "value ± standard error", scope=' scope="col"')
+    levels = [(escape(r["metric"].removeprefix(BY_SIGMA)), number(r)) for r in records]
+    body = "".join(f"<tr><td>{sigma}</td><td>{value}</td></tr>\n" for sigma, value in levels)
+    unit = escape(f"Unit: {records[0]['unit']}; σ in standard deviations of the data. {records[0]['n']:,} held-out examples.")
+    table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+    return f'<details open><summary>Denoising loss by noise level</summary>{table}<p class="soft">{unit}</p></details>'
+
+
+def row(cell: str, *texts: str, scope: str = "") -> str:
+    """A table row of escaped texts."""
+    return "<tr>" + "".join(f"<{cell}{scope}>{escape(text)}</{cell}>" for text in texts) + "</tr>"
+
+
+def number(record: dict[str, Any]) -> str:
+    """Value ± standard error to two digits of the error; the value in full is in the element's attribute."""
+    value, se = record["value"], record["se"]
+    if se and isfinite(se):
+        digits = max(0, 1 - floor(log10(se)))
+        text = f"{value:.{digits}f} ± {se:.{digits}f}" if digits <= 6 else f"{value:.3g} ± {se:.2g}"
+    else:
+        text = f"{value:.4g}" if se is None else f"{value:.4g} ± {se:g}"
+    return f'<data value="{escape(repr(value))}">{escape(text)}</data>'
+
+
+def configuration(file: dict[str, Any]) -> str:
+    """run.json as nested definition lists."""
+    if not file:
+        return missing("The configuration is not known: there is no run.json here.")
+    titles = {"run": "The run", "made_with": "Made with"}
+    parts = [f"<details open><summary>{t}</summary>{definitions(file[k])}</details>" for k, t in titles.items() if k in file]
+    return "".join(parts)
+
+
+def definitions(tree: dict[str, Any]) -> str:
+    """A dict as a definition list, dicts in it as lists in the list."""
+    parts = []
     for key, value in tree.items():
-        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        nested = isinstance(value, dict) and bool(value)
+        mark = ' class="nested"' if nested else ""
+        content = definitions(value) if nested else escape(plain(value))
+        parts.append(f"<dt{mark}>{escape(key.replace('_', ' '))}</dt><dd{mark}>{content}</dd>\n")
+    return f"<dl>{''.join(parts)}</dl>"
+
+
+def plain(value: Any) -> str:
+    """A leaf of the configuration in words."""
+    if value is None or value == "":
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(plain(item) for item in value) or "none"
+    return str(value)
+
+
+def commands(run: dict[str, Any], name: str) -> str:
+    """Shell commands that repeat the run, all settings spelt out."""
+    if not run:
+        return missing("Without run.json the commands are not known.")
+    recipe = ["--recipe", run["recipe"]] if run["recipe"] else []
+    train = ["scorefield", "train", run["data"], "--out", name, *recipe, *flags(run)]
+    sample = ["scorefield", "sample", name, "--out", "samples.png"]
+    evaluate = ["scorefield", "evaluate", name]
+    lines = "\n\n".join(shlex.join(command) for command in (train, sample, evaluate))
+    return f"<pre>{escape(lines)}</pre>"
+
+
+def flags(run: dict[str, Any]) -> list[str]:
+    """Every setting of a run as command-line arguments; those not set are left to their defaults, as are switches left off."""
+    settings = {key: value for key, value in run.items() if key not in ("data", "recipe", "training")}
+    return [*arguments(settings, "--"), *arguments(run["training"], "--")]
+
+
+def arguments(tree: dict[str, Any], prefix: str) -> Sequence[str]:
+    """A dict as flags, nested names joined by dots."""
+    found: list[str] = []
+    for key, value in tree.items():
+        flag = prefix + key.replace("_", "-")
+        if isinstance(value, dict):
+            found += arguments(value, flag + ".")
+        elif value is True:
+            found.append(flag)
+        elif value not in (None, False, "", []):
+            found += [flag, *(str(item) for item in (value if isinstance(value, list) else [value]))]
     return found

@@ -27,10 +27,13 @@ def written_aside(path: Path) -> Iterator[Path]:
     try:
         yield aside
         sync(aside)
-        if path.is_dir():
-            shutil.rmtree(path)
+        replaced = aside.with_suffix(".old")
+        if path.is_dir():  # a folder cannot be renamed over another
+            os.replace(path, replaced)
         os.replace(aside, path)
         sync(path.parent)
+        if replaced.is_dir():
+            shutil.rmtree(replaced)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     except OSError as error:

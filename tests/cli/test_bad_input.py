@@ -95,7 +95,7 @@ def test_arguments(refused: Refused, arguments: list[str], words: list[str]) -> 
         (["-n", "-3", "--out", "x.png"], ["-n", "at least 1", "-3"]),
         (["--steps", "0", "--out", "x.png"], ["--steps", "0"]),
         (["--sampler", "ddim", "--out", "x.png"], ["ddim", "heun", "annealed-langevin", "langevin"]),
-        (["--sampler", "langevin", "--sigma", "-1", "--out", "x.png"], ["--sigma", "positive"]),
+        (["--sampler", "langevin", "--sigma", "-1", "--out", "x.png"], ["--sigma", "-1", "80"]),
         (["--sampler", "langevin", "--sigma", "1000", "--out", "x.png"], ["sigma", "1000", "80"]),
         (["--sigma", "1", "--out", "x.png"], ["--sigma", "langevin"]),
         (["--out", "x.jpg"], [".jpg", ".png", ".npz", ".gif"]),
@@ -131,6 +131,19 @@ def test_unwritable_outputs(refused: Refused, tiny_run: Path, tmp_path: Path) ->
     assert "locked" in refused("sample", str(tiny_run), "--out", "locked/x.png")
 
 
+def test_refused_by_the_system(refused: Refused, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a locked folder gives, also where the tests run as root, whom nothing stops."""
+
+    def mkdir(self: Path, *args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", mkdir)
+        assert "Permission denied" in refused("train", "digits", "--out", "locked/run")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "no permission" in refused("sample", str(tiny_run), "--out", "x.png")
+
+
 def test_output_below_a_file(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "file" in refused("train", "digits", "--out", "file/run")
@@ -143,7 +156,7 @@ def test_output_below_a_file(refused: Refused, tiny_run: Path, tmp_path: Path) -
 def test_resume_with_another_configuration(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run, tmp_path / "run")
     line = refused("train", "digits", "--out", "run", "--resume", "--learning-rate", "0.5", "--network.channels", "16")
-    assert "training.learning_rate was 0.002, now 0.5" in line
+    assert "training.learning_rate was 0.001, now 0.5" in line
     assert "network.channels was 8, now 16" in line
     assert "steps" not in line
     assert "--steps may only grow" in refused("train", "digits", "--out", "run", "--resume", "--steps", "5")

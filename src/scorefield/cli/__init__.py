@@ -47,18 +47,21 @@ def run_command(arguments: Sequence[str]) -> int:
     commands: dict[str, Any] = {
         "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
     }  # fmt: skip
-    name = arguments[0] if arguments else "--help"
+    choices = f"choose one of {', '.join(commands)}"
+    if not arguments:
+        raise UserError(f"no command given: {choices} (see scorefield --help)")
+    name = arguments[0]
     if name in commands:
         default = commands[name].defaults(arguments[1:])
         code: int = parse(commands[name], arguments[1:], prog=f"scorefield {name}", default=default)()
         return code
     if not name.startswith("-"):
-        raise UserError(f"unknown command {name!r}: choose one of {', '.join(commands)}")
+        raise UserError(f"unknown command {name!r}: {choices}")
     from tyro.conf import subcommand
 
     union: Any = Union[tuple(Annotated[kind, subcommand(title)] for title, kind in commands.items())]  # noqa: UP007
-    parse(union, arguments, prog="scorefield", description=ABOUT)
-    raise UserError(f"no command given: choose one of {', '.join(commands)}")
+    parse(union, arguments, prog="scorefield", description=ABOUT)  # --help and completion end here
+    raise UserError(f"no command given: {choices}")
 
 
 __all__ = ["main"]

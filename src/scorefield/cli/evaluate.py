@@ -31,7 +31,7 @@ class Evaluate:
     data: Annotated[str | None, arg(metavar="DATA")] = None
     """judge on this data instead of the run's own"""
     n: Annotated[int, arg(aliases=("-n",))] = 2000
-    """how many samples to draw"""
+    """how many samples to draw (at most as many as there are held-out examples)"""
     sampler: SamplerName = "heun"
     """the sampler to judge"""
     steps: int | None = None
@@ -45,9 +45,9 @@ class Evaluate:
 
     def __call__(self) -> int:
         run = read_run(self.run)
-        sampler = sampler_named(self.sampler, self.steps)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(self.run, device=device)
+        sampler = sampler_named(self.sampler, model, self.steps)
         data = open_data(self.data or run.data, run.reading, progress=tracked)
         with sampling_bar(sampler, self.n) as watch:
             records, written = evaluate(run, model, data, self.run, sampler, self.n, seed=self.seed, device=device, watch=watch)

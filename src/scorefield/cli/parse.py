@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import itertools
+import re
+import textwrap
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -44,10 +46,17 @@ def parse(
 
 
 def one_line(box: str) -> str:
-    """The library's boxed message without its frame, title and hints: what stands above the first rule."""
-    inside = [row.strip("╭╮╰╯│ ") for row in box.splitlines()[1:]]
-    message = itertools.takewhile(lambda row: row.strip("─-"), inside)
-    return " ".join(" ".join(message).split()).rstrip(".")
+    """The library's message without its frame (drawn, or spaces where the terminal has no line characters), title and hints."""
+    rows = [row.strip("╭╮╰╯│").rstrip() for row in box.splitlines()[1:]]
+    rows = [*itertools.dropwhile(is_rule, rows)]
+    message = textwrap.dedent("\n".join(itertools.takewhile(lambda row: not is_rule(row), rows)))
+    if message.startswith("Missing from"):  # names of arguments, each above its indented help text
+        message = "missing: " + ", ".join(re.findall("^ {4}([^ ].*)", message, re.MULTILINE))
+    return " ".join(message.split()).rstrip(".")
+
+
+def is_rule(row: str) -> bool:
+    return not row.strip("─- ")
 
 
 def peek(arguments: Sequence[str], name: str) -> str | None:

@@ -49,9 +49,9 @@ class Sample:
         return cls(tyro.MISSING, tyro.MISSING)
 
     def __call__(self) -> int:
-        sampler = sampler_named(self.sampler, self.steps, self.sigma)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(self.model, device=device)
+        sampler = sampler_named(self.sampler, model, self.steps, self.sigma)
         check_output(self.out, self.n, model.spec, self.overwrite)
         score = in_precision(model, self.precision, device)
         with sampling_bar(sampler, self.n) as watch:

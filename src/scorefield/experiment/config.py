@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import Fixed, Suppress, arg
 
 from scorefield.data import Reading
 from scorefield.errors import UserError
@@ -26,9 +26,9 @@ FREE_TO_CHANGE = {"steps", "minutes", "checkpoint_every", "keep", "log_every", "
 class Run:
     """A whole training run."""
 
-    data: str = "digits"
+    data: Annotated[str, Fixed, Suppress] = "digits"
     """a named source, a folder, a file or hf:owner/name"""
-    recipe: str = ""
+    recipe: Annotated[str, Fixed, Suppress] = ""
     """the recipe this run began from"""
     reading: Reading = field(default_factory=Reading)
     network: NetworkConfig = field(default_factory=UNetConfig)

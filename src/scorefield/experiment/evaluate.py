@@ -45,6 +45,8 @@ def evaluate(
 ) -> tuple[list[Record], list[Path]]:
     """The records, and the files written into `folder`: evaluation.json and pictures.
 
+    Distances compare equally many examples, so no more samples are drawn than there are held-out examples.
+
     Raises:
         UserError: n < 2, or data of another shape or other levels than the model's.
     """
@@ -60,6 +62,7 @@ def evaluate(
 
     score = in_precision(model, "auto", torch.device(device))
     train, test = rows(data, "train", spec), rows(data, "test", spec)
+    n = min(n, len(test))
     chunks = generate(score, sampler, n, spec.event_shape, seed=seed, device=device, watch=observe)
     drawn = torch.cat([x.cpu() for x in chunks])
     samples = spec.scaling.encode(spec.scaling.decode(drawn))  # what a user gets: clipped and rounded to the data's levels

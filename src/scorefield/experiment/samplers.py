@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from scorefield.errors import UserError
-from scorefield.interfaces import Score
+from scorefield.interfaces import Score, check_sigma
 from scorefield.persistence import Model
 from scorefield.samplers import AnnealedLangevin, Autocast, Heun, Langevin, StartingSampler
 from scorefield.training.config import Precision, computes_in_bf16
@@ -21,15 +21,15 @@ DEFAULTS: dict[str, Callable[[], Heun | AnnealedLangevin | Langevin]] = {
 }
 
 
-def sampler_named(name: str, steps: int | None = None, sigma: float | None = None) -> StartingSampler:
-    """The sampler with its default settings, changed by what is given.
+def sampler_named(name: str, model: Score, steps: int | None = None, sigma: float | None = None) -> StartingSampler:
+    """The sampler for `model` with its default settings, changed by what is given.
 
     Args:
         steps: steps (heun, langevin) or noise levels (annealed-langevin).
         sigma: the noise level that plain Langevin dynamics stays at.
 
     Raises:
-        UserError: unknown name, a number of steps it cannot take, or a `sigma` where there is none.
+        UserError: unknown name, a number of steps it cannot take, a `sigma` where there is none or that the model has not.
     """
     if name not in DEFAULTS:
         raise UserError(f"unknown sampler {name!r}: choose one of {', '.join(DEFAULTS)}")
@@ -40,6 +40,7 @@ def sampler_named(name: str, steps: int | None = None, sigma: float | None = Non
         if sigma is not None:
             if not isinstance(sampler, Langevin):
                 raise UserError(f"--sigma is for the sampler langevin; {name} walks through all levels")
+            check_sigma(sigma, torch.zeros(1), model.sigma_range)
             sampler = replace(sampler, sigma=sigma)
     except ValueError as error:
         raise UserError(str(error) if isinstance(error, UserError) else f"--{error}") from error

@@ -95,10 +95,10 @@ def build_model(run: Run, data: Data) -> Model:
     Raises:
         UserError: the network does not take such events.
     """
-    spec = ModelSpec(data.event_shape, run.parameterisation, run.sigma_range, data.scaling)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(run.training.seed, "weights"))
         try:
+            spec = ModelSpec(data.event_shape, run.parameterisation, run.sigma_range, data.scaling)
             return ModelConfig(spec, run.network, run.energy).build()
         except ValueError as error:
             raise UserError(str(error)) from error
@@ -118,5 +118,5 @@ def make_folder(folder: Path) -> None:
     """Create the run's folder; `UserError` where that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot create {folder}: {error.strerror}; give another --out") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot create {folder}: {error}; give another --out") from error

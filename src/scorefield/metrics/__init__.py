@@ -1,12 +1,23 @@
-"""How far samples are from data: numbers from two sets of examples."""
+"""Metrics: how far samples lie from data, how much of it they cover, and whether they are copies of it."""
 
+from scorefield.metrics.copies import memorisation_ratio, nearest
+from scorefield.metrics.distances import frechet_distance, kernel_distance
 from scorefield.metrics.evaluation import evaluate_samples
 from scorefield.metrics.features import Features, NetworkFeatures, PixelPCA
-from scorefield.metrics.neighbours import memorisation_ratio, nearest, precision_recall_density_coverage
-from scorefield.metrics.record import Record
-from scorefield.metrics.two_sample import frechet_distance, kernel_distance
+from scorefield.metrics.neighbourhoods import Neighbourhoods, precision_recall_density_coverage
+from scorefield.metrics.record import Estimate, Record
 
 __all__ = [
-    "Features", "NetworkFeatures", "PixelPCA", "Record", "evaluate_samples", "frechet_distance", "kernel_distance",
-    "memorisation_ratio", "nearest", "precision_recall_density_coverage",
-]  # fmt: skip
+    "Estimate",
+    "Features",
+    "Neighbourhoods",
+    "NetworkFeatures",
+    "PixelPCA",
+    "Record",
+    "evaluate_samples",
+    "frechet_distance",
+    "kernel_distance",
+    "memorisation_ratio",
+    "nearest",
+    "precision_recall_density_coverage",
+]

@@ -1,4 +1,4 @@
-"""Feature spaces in which distances between sets of examples are measured; a distance is always named with its space."""
+"""Features `(n, k)` in which distributions are compared: the data's own principal components, or any network's output."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Features(Protocol):
-    """A named map from examples `(n, *event)` to features `(n, k)`, float64."""
+    """Any map from scaled data `(n, *event)` to features `(n, k)`, float64, with a name for the report."""
 
     @property
     def name(self) -> str: ...
@@ -18,31 +18,37 @@ class Features(Protocol):
 
 @dataclass(frozen=True)
 class PixelPCA:
-    """Coordinates along the principal components of the flattened training data; for tiny images and vectors."""
+    """Coordinates along the principal components of flattened training data: no network, no download.
 
+    They are orthonormal, so distances keep the unit of the data.
+    """
+
+    name: str
     mean: Tensor
-    components: Tensor
-    """`(d, k)`, orthonormal columns, largest variance first"""
+    """`(d,)`"""
+    axes: Tensor
+    """`(k, d)`, by falling variance"""
 
     @classmethod
     def fit(cls, train: Tensor, components: int = 64) -> "PixelPCA":
-        """Components of `train` `(n, *event)`; all of them if there are fewer."""
-        x = train.flatten(1).double()
-        mean = x.mean(0)
-        _, vectors = torch.linalg.eigh((x - mean).T @ (x - mean))
-        return cls(mean, vectors.flip(1)[:, :components])
+        """The first `components` principal components of `train` `(n, *event)`; fewer if n or d is smaller."""
+        from sklearn.decomposition import PCA  # slow to import, and not every command needs it
 
-    @property
-    def name(self) -> str:
-        return f"{self.components.shape[1]} principal components"
+        x = train.flatten(1).double().cpu()
+        k = min(components, *x.shape)
+        pca = PCA(k, random_state=0).fit(x.numpy())
+        images = train.ndim > 2
+        name = "coordinates" if k == x.shape[1] and not images else f"{k} principal components{' of pixels' * images}"
+        return cls(name, torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return (x.flatten(1).double() - self.mean) @ self.components
+        """`(n, *event)` to `(n, k)`, float64."""
+        return (x.flatten(1).double().cpu() - self.mean) @ self.axes.T
 
 
 @dataclass(frozen=True)
 class NetworkFeatures:
-    """The output of any network, flattened."""
+    """The flattened output of any network of yours (say a classifier without its last layer), run where its weights are."""
 
     network: nn.Module
     name: str
@@ -50,9 +56,12 @@ class NetworkFeatures:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        training = self.network.training
+        """`(n, *event)` to `(n, k)`, float64 on the CPU; the network is in eval mode meanwhile, then as before."""
+        device = next(self.network.parameters(), x).device
+        was_training = self.network.training
         self.network.eval()
         try:
-            return torch.cat([self.network(part).flatten(1).double() for part in x.split(self.batch_size)])
+            parts = [self.network(part.to(device)).flatten(1).double().cpu() for part in x.split(self.batch_size)]
         finally:
-            self.network.train(training)
+            self.network.train(was_training)
+        return torch.cat(parts)

@@ -1,6 +1,6 @@
 """A residual multilayer perceptron for vectors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from scorefield.networks.embedding import CoordinateEmbedding, NoiseEmbedding
 class MLPConfig:
     """A residual MLP; for vectors of any dimension."""
 
-    kind: Literal["mlp"] = "mlp"
+    kind: Literal["mlp"] = field(default="mlp", kw_only=True)
     width: int = 256
     """features in every hidden layer"""
     blocks: int = 3

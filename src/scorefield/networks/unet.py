@@ -6,7 +6,7 @@ detail, and padded with zeros to a side that halves evenly.
 Reference: Ho et al. 2020, arXiv:2006.11239; Dhariwal & Nichol 2021, arXiv:2105.05233.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -21,7 +21,7 @@ from scorefield.networks.mlp import label_or_null
 class UNetConfig:
     """A U-Net; for images of any side, in practice 8×8 to 64×64."""
 
-    kind: Literal["unet"] = "unet"
+    kind: Literal["unet"] = field(default="unet", kw_only=True)
     channels: int = 64
     """features at full resolution"""
     multipliers: tuple[int, ...] = (1, 2)

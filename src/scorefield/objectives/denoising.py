@@ -32,7 +32,7 @@ class NoiseDistribution(Protocol):
 class LogNormal:
     """log σ ~ N(mean, std²), cut to the range (Karras et al. 2022, table 1; σ in units of standard deviation 1)."""
 
-    kind: Literal["lognormal"] = "lognormal"
+    kind: Literal["lognormal"] = field(default="lognormal", kw_only=True)
     mean: float = -0.5
     """mean of log σ"""
     std: float = 1.2
@@ -48,7 +48,7 @@ class LogNormal:
 class LogUniform:
     """log σ uniform over the range."""
 
-    kind: Literal["loguniform"] = "loguniform"
+    kind: Literal["loguniform"] = field(default="loguniform", kw_only=True)
 
     def quantile(self, u: Tensor, sigma_range: tuple[float, float]) -> Tensor:
         low, high = sigma_range
@@ -59,7 +59,7 @@ class LogUniform:
 class Geometric:
     """NCSN's ladder: `count` levels in geometric progression from one end of the range to the other, equally likely."""
 
-    kind: Literal["geometric"] = "geometric"
+    kind: Literal["geometric"] = field(default="geometric", kw_only=True)
     count: int = 10
     """number of levels"""
 

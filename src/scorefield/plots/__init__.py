@@ -1,7 +1,9 @@
-"""Pictures: grids of images, films, curves."""
+"""Pictures: grids of samples, films, neighbours, scatter plots and learning curves; no global state of any library."""
 
-from scorefield.plots.figures import figure_png, learning_curve, loss_by_sigma, scatter, window
-from scorefield.plots.grids import neighbour_rows, sample_grid, save_film, to_pixels
+from scorefield.plots.curves import learning_curve, loss_by_sigma
+from scorefield.plots.images import neighbour_rows, sample_grid, save_film, to_pixels
+from scorefield.plots.points import scatter, window
+from scorefield.plots.style import figure_png
 
 __all__ = [
     "figure_png",

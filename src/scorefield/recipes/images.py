@@ -11,9 +11,9 @@ def digits() -> Run:
     return Run(
         data="digits",
         recipe="digits",
-        network=UNetConfig(channels=64, multipliers=(1, 2), blocks=1, fold=1),
+        network=UNetConfig(channels=64, multipliers=(1, 2), blocks=1, fold=1, attention=True),
         objective=DenoisingScoreMatching(LogNormal(mean=-0.5, std=1.2)),
-        training=Training(steps=1600, batch_size=128, learning_rate=2e-3, beta2=0.99, decay_after=400),
+        training=Training(steps=3125, batch_size=64, learning_rate=1e-3, beta2=0.99, decay_after=800),
     )
 
 

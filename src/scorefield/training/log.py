@@ -14,28 +14,29 @@ BINS = 12
 
 
 class LossByLevel:
-    """Sums of losses per dimension, in all and in `BINS` bins equal in log σ; stays on the device until asked."""
+    """Sums of losses per dimension in `BINS` bins equal in log σ, and one for losses without a σ; on the device until asked."""
 
     def __init__(self, sigma_range: tuple[float, float], device: torch.device) -> None:
         low, high = (math.log(s) for s in sigma_range)
         width = (high - low) / BINS
         self.centres = [math.exp(low + (i + 0.5) * width) for i in range(BINS)]
         self.low, self.width = low, width
-        self.sums = torch.zeros(2, BINS, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(2, BINS + 1, dtype=torch.float64, device=device)
 
     def add(self, loss: Loss, dimensions: int) -> None:
         """Count a batch of losses."""
-        if loss.sigma is None:
-            return
-        index = ((loss.sigma.detach().log() - self.low) / self.width).long().clamp(0, BINS - 1)
         value = loss.value.detach().double() / dimensions
+        if loss.sigma is None:
+            index = torch.full(value.shape, BINS, device=value.device)
+        else:
+            index = ((loss.sigma.detach().log() - self.low) / self.width).long().clamp(0, BINS - 1)
         self.sums.index_add_(1, index, torch.stack([value, torch.ones_like(value)]))
 
     def take(self) -> tuple[float, list[float | None]]:
         """The mean loss and the mean in each bin (None: no example fell there) since the last time."""
         total, count = self.sums.tolist()
         self.sums.zero_()
-        return sum(total) / sum(count), [t / c if c else None for t, c in zip(total, count, strict=True)]
+        return sum(total) / sum(count), [t / c if c else None for t, c in zip(total[:BINS], count[:BINS], strict=True)]
 
 
 class Log:

@@ -1,0 +1,97 @@
+"""Figures of a training log: a list of records as in log.jsonl."""
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from scorefield.plots.style import BLUE, FONT, ORANGE, label, new_figure, note
+
+LogRecord = dict[str, Any]
+SMOOTHING = 50
+"""the training loss is averaged over a window of one in so many of its records"""
+RECENT = 10
+"""training records averaged for the loss by noise level"""
+LOSS = "loss per dimension"
+
+
+def learning_curve(log: list[LogRecord]) -> Figure:
+    """Loss per dimension against examples seen: training (faint, and smoothed) and held-out; both axes but x logarithmic."""
+    figure, axes = new_figure()
+    label(axes, "training examples seen", LOSS)
+    train, validation = of_kind(log, "train"), of_kind(log, "validation")
+    if not train and not validation:
+        note(axes, "nothing logged yet")
+        return figure
+    if train:
+        images, loss = column(train, "images"), column(train, "loss")
+        axes.plot(images, loss, color=BLUE, alpha=0.25, linewidth=1)
+        axes.plot(images, smoothed(loss), color=BLUE, linewidth=2, label="training, smoothed")
+    if validation:
+        x, y = column(validation, "images"), column(validation, "loss")
+        axes.plot(x, y, color=ORANGE, linewidth=2, marker="o", markersize=4, label="held out")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if leading_digit(value) in (2, 5) else "")
+    axes.tick_params(which="minor", labelsize=FONT - 1)
+    axes.legend(fontsize=FONT - 1, frameon=False)
+    return figure
+
+
+def loss_by_sigma(log: list[LogRecord]) -> Figure:
+    """Loss per dimension against noise level (logarithmic): the last training records' mean, and the last held-out one."""
+    figure, axes = new_figure()
+    label(axes, "noise level σ (standard deviations of the data)", LOSS)
+    train, validation = of_kind(log, "train")[-RECENT:], of_kind(log, "validation")[-1:]
+    if not train and not validation:
+        note(axes, "nothing logged yet")
+        return figure
+    for records, name, colour, marker in ((train, "training", BLUE, "s"), (validation, "held out", ORANGE, "o")):
+        if records:
+            sigma, loss = level_means(records)
+            axes.plot(sigma, loss, color=colour, marker=marker, markersize=5, linewidth=2, label=name)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=FONT - 1, frameon=False)
+    return figure
+
+
+def of_kind(log: list[LogRecord], kind: str) -> list[LogRecord]:
+    """The records of one kind, in their order."""
+    return [record for record in log if record["kind"] == kind]
+
+
+def column(records: list[LogRecord], name: str) -> np.ndarray:
+    """One field of all records, float64."""
+    return np.array([record[name] for record in records], dtype=np.float64)
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Centred moving average over an odd window of about n/`SMOOTHING` values, shorter at the ends."""
+    half = len(values) // SMOOTHING // 2
+    window = np.ones(2 * half + 1)
+    return np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
+
+
+def level_means(records: list[LogRecord]) -> tuple[np.ndarray, np.ndarray]:
+    """σ of each bin and its mean loss over records; bins in which no record has a value are left out."""
+    losses = np.array([record["loss_by_sigma"] for record in records], dtype=np.float64)  # None becomes NaN
+    sigma = np.array(records[-1]["sigma"], dtype=np.float64)
+    seen = np.isfinite(losses).any(0)
+    return sigma[seen], np.nanmean(losses[:, seen], 0)
+
+
+def thousands(value: float) -> str:
+    """1500 as 1.5k, 2000000 as 2M."""
+    for size, suffix in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{suffix}"
+    return f"{value:g}"
+
+
+def leading_digit(value: float) -> int:
+    """The first digit of a positive number."""
+    return round(value / 10 ** math.floor(math.log10(value) + 1e-9))
