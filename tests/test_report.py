@@ -21,9 +21,9 @@ PICTURES = ["samples.png", "film.gif", "neighbours.png", "learning_curve.png", "
 
 
 def run_file(data: str = EVIL) -> dict[str, Any]:
-    training = {"steps": 1600, "minutes": None, "batch_size": 128, "seed": 7, "precision": "bf16", "threads": 2}
+    training = {"steps": 1600, "minutes": None, "batch_size": 128, "seed": 0, "precision": "bf16", "threads": 2}
     run = {
-        "data": data, "recipe": "digits", "reading": {"size": None, "skip_bad": False},
+        "data": data, "recipe": "digits", "reading": {"size": None, "skip_bad": True},
         "network": {"kind": "unet", "channels": 64, "multipliers": [1, 2], "attention": True}, "energy": False,
         "parameterisation": {"name": "edm"}, "sigma_range": [0.002, 80.0], "objective": {"noise": {"kind": "lognormal"}},
         "training": training,
@@ -119,7 +119,7 @@ def test_the_run_and_its_training_are_told(folder: Path) -> None:
     assert "<dt>batch size</dt><dd>128</dd>" in page
     assert "<dt>multipliers</dt><dd>1, 2</dd>" in page
     assert "<dt>minutes</dt><dd>not set</dd>" in page
-    assert "<dt>skip bad</dt><dd>no</dd>" in page
+    assert "<dt>skip bad</dt><dd>yes</dd>" in page
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
 
 
@@ -131,8 +131,8 @@ def test_commands_can_be_pasted_into_a_shell(folder: Path) -> None:
     assert train[3:7] == ["--out", folder.name, "--recipe", "digits"]
     settings = shlex.join(train[7:])
     assert settings == (
-        "--network.kind unet --network.channels 64 --network.multipliers 1 2 --network.attention --parameterisation.name edm "
-        "--sigma-range 0.002 80.0 --objective.noise.kind lognormal --steps 1600 --batch-size 128 --seed 7 --precision bf16 "
+        "--reading.skip-bad --network.kind unet --network.channels 64 --network.multipliers 1 2 --parameterisation.name edm "
+        "--sigma-range 0.002 80.0 --objective.noise.kind lognormal --steps 1600 --batch-size 128 --seed 0 --precision bf16 "
         "--threads 2"
     )
     assert sample == ["scorefield", "sample", folder.name, "--out", "samples.png"]
@@ -178,9 +178,9 @@ def test_the_old_page_is_replaced_and_nothing_else_left(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["run.json", "evaluation.json", "samples.png"])
+@pytest.mark.parametrize("name", ["run.json", "evaluation.json", "log.jsonl", "samples.png"])
 def test_damaged_files_are_named(folder: Path, name: str) -> None:
-    (folder / name).write_text("{half")
+    (folder / name).write_text("{half\n")
     with pytest.raises(UserError, match=name):
         write_report(folder)
     assert not (folder / "report.html").exists()

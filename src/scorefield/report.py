@@ -4,7 +4,6 @@ import io
 import json
 import shlex
 from base64 import b64encode
-from collections.abc import Sequence
 from html import escape
 from math import floor, isfinite, log10
 from pathlib import Path
@@ -64,7 +63,8 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 p { margin: .5rem 0; }
 .soft, figcaption, .meaning td { color: var(--soft); font-size: .9rem; }
-.pictures { display: grid; margin-top: 1.5rem; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.pictures { display: grid; margin-top: 1.5rem; gap: 1.5rem;
+            grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 figure { margin: 0; }
 figure h2 { margin-top: 0; }
 img { display: block; max-width: 100%; height: auto; margin-bottom: .4rem; }
@@ -75,6 +75,8 @@ thead th { border-bottom: 2px solid var(--line); font-size: .9rem; }
 tbody th { font-weight: 600; }
 .meaning td { padding-top: 0; padding-bottom: .7rem; border-bottom: 1px solid var(--line); }
 data { white-space: nowrap; }
+@media (max-width: 30rem) { table { font-size: .85rem; } }
+@media (max-width: 22rem) { data { white-space: normal; } }
 summary { cursor: pointer; font-weight: 600; padding: .4rem 0; }
 dl { margin: 0; display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .1rem 1rem; }
 dt { color: var(--soft); }
@@ -107,12 +109,10 @@ def write_report(folder: Path) -> Path:
     """
     file = read_json(folder / "run.json") or {}
     run, records = file.get("run", {}), read_json(folder / "evaluation.json") or []
-    log_path = folder / "log.jsonl"
-    log = read_log(log_path) if log_path.exists() else []
     name = folder.resolve().name
     page = PAGE.substitute(
         title=escape(name),
-        summary=summary(run, log),
+        summary=summary(run, read_training(folder / "log.jsonl")),
         pictures="".join(picture(folder, file_name) for file_name in PICTURES),
         metrics=metrics(records),
         configuration=configuration(file),
@@ -130,7 +130,17 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run scorefield evaluate again, or remove it") from error
+        raise UserError(f"{path} is damaged ({error}): put an intact copy there, or remove it") from error
+
+
+def read_training(path: Path) -> list[dict[str, Any]]:
+    """The training records of a log, none if there is no log; `UserError` if it is damaged."""
+    try:
+        return [record for record in read_log(path) if record["kind"] == "train"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): put an intact copy there, or remove it") from error
 
 
 def missing(what: str) -> str:
@@ -138,13 +148,12 @@ def missing(what: str) -> str:
     return f'<p class="soft">{escape(what)}</p>'
 
 
-def summary(run: dict[str, Any], log: list[dict[str, Any]]) -> str:
+def summary(run: dict[str, Any], train: list[dict[str, Any]]) -> str:
     """What was trained on what, and for how long."""
     parts = []
     if run:
         kind = "log-density" if run["energy"] else "score"
         parts.append(f"A {kind} of data “{run['data']}”, learned by a {run['network']['kind']} network.")
-    train = [record for record in log if record["kind"] == "train"]
     if not train:
         return f"<p>{escape(' '.join(parts))}</p>" + missing("No training log here: log.jsonl is missing or empty.")
     last = train[-1]
@@ -197,7 +206,8 @@ def metric_rows(record: dict[str, Any], reference: dict[str, Any] | None) -> str
     numbers = f"<td>{number(record)}</td><td>{number(reference) if reference else ''}</td>"
     details = f"Unit: {record['unit']}. {record['n']:,} examples, seed {record['seed']}."
     words = " ".join(part for part in (MEANINGS.get(name, ""), details) if part)
-    return f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>\n<tr class="meaning"><td colspan="3">{escape(words)}</td></tr>\n'
+    meaning = f'<tr class="meaning"><td colspan="3">{escape(words)}</td></tr>'
+    return f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>\n{meaning}\n'
 
 
 def level_table(records: list[dict[str, Any]]) -> str:
@@ -260,7 +270,7 @@ def plain(value: Any) -> str:
 
 
 def commands(run: dict[str, Any], name: str) -> str:
-    """Shell commands that repeat the run, all settings spelt out."""
+    """Shell commands that repeat the run, its settings spelt out; only the network's switches are left to the recipe."""
     if not run:
         return missing("Without run.json the commands are not known.")
     recipe = ["--recipe", run["recipe"]] if run["recipe"] else []
@@ -268,17 +278,21 @@ def commands(run: dict[str, Any], name: str) -> str:
     sample = ["scorefield", "sample", name, "--out", "samples.png"]
     evaluate = ["scorefield", "evaluate", name]
     lines = "\n\n".join(shlex.join(command) for command in (train, sample, evaluate))
-    return f"<pre>{escape(lines)}</pre>"
+    switches = [key for key, value in run["network"].items() if isinstance(value, bool)]
+    hint = f"Not in the command, but taken from the recipe: the network's {' and '.join(switches)}." if switches else ""
+    return f"<pre>{escape(lines)}</pre>" + (missing(hint) if hint else "")
 
 
 def flags(run: dict[str, Any]) -> list[str]:
-    """Every setting of a run as command-line arguments; those not set are left to their defaults, as are switches left off."""
+    """Every setting of a run as command-line arguments; what is not set is left to its default."""
     settings = {key: value for key, value in run.items() if key not in ("data", "recipe", "training")}
+    # a switch has a flag only for what its default is not, and a recipe may turn on those of its network
+    settings["network"] = {key: value for key, value in run["network"].items() if not isinstance(value, bool)}
     return [*arguments(settings, "--"), *arguments(run["training"], "--")]
 
 
-def arguments(tree: dict[str, Any], prefix: str) -> Sequence[str]:
-    """A dict as flags, nested names joined by dots."""
+def arguments(tree: dict[str, Any], prefix: str) -> list[str]:
+    """A dict as flags, nested names joined by dots, switches by their name alone."""
     found: list[str] = []
     for key, value in tree.items():
         flag = prefix + key.replace("_", "-")
@@ -286,6 +300,6 @@ def arguments(tree: dict[str, Any], prefix: str) -> Sequence[str]:
             found += arguments(value, flag + ".")
         elif value is True:
             found.append(flag)
-        elif value not in (None, False, "", []):
+        elif value is not False and value not in (None, "", []):
             found += [flag, *(str(item) for item in (value if isinstance(value, list) else [value]))]
     return found

@@ -63,7 +63,7 @@ def test_formats_hold_the_same_samples(run: Path) -> None:
     np.testing.assert_array_equal(np.stack([np.asarray(Image.open(p)) for p in files]), samples)
     grid = np.asarray(Image.open("x.png").convert("L"))
     film = Image.open("x.gif")
-    assert film.n_frames == 4  # the start, two levels, the end
+    assert film.n_frames in (3, 4)  # the start, two levels, the end; equal frames are one
     film.seek(film.n_frames - 1)
     assert np.abs(np.asarray(film.convert("L")).astype(int) - grid).max() <= 2  # a GIF's palette
 

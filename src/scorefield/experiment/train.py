@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from scorefield.data import Batches, Data, Progress, open_data
 from scorefield.errors import UserError
@@ -71,15 +72,19 @@ def train(
 
     split = data.splits["train"]
     batches = Batches(split, run.training.batch_size, run.training.seed, accelerator.process_index, accelerator.num_processes)
+
+    def encode(raw: Tensor) -> Tensor:
+        return data.scaling.encode(raw).float()  # scaled in the data's own precision, learnt in float32
+
     held_out = data.splits["validation"].x[:VALIDATION_ROWS]
     state, outcome = fit(
         model,
         run.objective,
-        lambda step: (data.scaling.encode(batches.at(step)[0]), None),
+        lambda step: (encode(batches.at(step)[0]), None),
         run.training,
         folder,
         accelerator=accelerator,
-        validation=(data.scaling.encode(torch.tensor(held_out)), None),
+        validation=(encode(torch.tensor(held_out)), None),
         watch=started(run, data, model) if accelerator.is_main_process else lambda step, fields: None,
     )
     if accelerator.is_main_process:

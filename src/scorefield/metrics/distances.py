@@ -39,8 +39,8 @@ def covariance(x: Tensor) -> Tensor:
 def root(c: Tensor) -> Tensor:
     """The symmetric square root of a positive semi-definite matrix, of any rank."""
     values, vectors = torch.linalg.eigh(c)
-    halves: Tensor = vectors * values.clamp(min=0).sqrt()
-    return halves @ vectors.T
+    result: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return result
 
 
 def jackknife(statistic: Callable[[Tensor, Tensor], float], a: Tensor, b: Tensor, blocks: int = 20) -> float | None:

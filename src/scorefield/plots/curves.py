@@ -94,4 +94,5 @@ def thousands(value: float) -> str:
 
 def leading_digit(value: float) -> int:
     """The first digit of a positive number."""
-    return round(value / 10 ** math.floor(math.log10(value) + 1e-9))
+    exponent: int = math.floor(math.log10(value) + 1e-9)
+    return round(value * 10.0**-exponent)

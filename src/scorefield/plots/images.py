@@ -63,8 +63,8 @@ def paste(images: np.ndarray, corners: Sequence[tuple[int, int]], factor: int) -
     """Images `(k, h, w[, 3])`, each enlarged, on a white canvas just large enough; corners are (top, left)."""
     big = images.repeat(factor, axis=1).repeat(factor, axis=2)
     height, width = big.shape[1:3]
-    bottom, right = np.max(corners, axis=0) + (height, width)
-    canvas = np.full((bottom, right, *images.shape[3:]), WHITE, np.uint8)
+    top, left = np.max(corners, axis=0)
+    canvas = np.full((top + height, left + width, *images.shape[3:]), WHITE, np.uint8)
     for image, (top, left) in zip(big, corners, strict=True):
         canvas[top : top + height, left : left + width] = image
     return Image.fromarray(canvas)
