@@ -1,0 +1,136 @@
+"""The cache is written whole or not at all, read again without decoding, and split by content."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from scorefield import UserError
+from scorefield.data import Batches, Reading, Split, open_data
+from scorefield.data.splits import assign, digest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "set"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(50):
+        Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(path / f"{i:02}.png")
+    return path
+
+
+def test_the_second_opening_decodes_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def progress(items, label: str, total: int | None):
+        seen.append(f"{label}: {total}")
+        return items
+
+    first = open_data(str(folder), cache=tmp_path / "cache", progress=progress)
+    monkeypatch.setattr(Image, "open", lambda path: pytest.fail("decoded again"))
+    second = open_data(str(folder), cache=tmp_path / "cache", progress=progress)
+    assert seen == [f"reading {folder}: 50"]
+    assert first.folder == second.folder
+    assert isinstance(second.splits["train"].x, np.memmap)
+    for name, split in first.splits.items():
+        np.testing.assert_array_equal(split.x, second.splits[name].x)
+
+
+def test_a_changed_source_is_read_again(folder: Path, tmp_path: Path) -> None:
+    first = open_data(str(folder), cache=tmp_path / "cache")
+    Image.fromarray(np.full((4, 4), 9, np.uint8)).save(folder / "00.png")
+    os.utime(folder / "00.png", ns=(1, 1))
+    second = open_data(str(folder), cache=tmp_path / "cache")
+    assert first.folder != second.folder
+    assert open_data(str(folder), Reading(size=2), cache=tmp_path / "cache").event_shape == (1, 2, 2)
+
+
+def test_a_reading_that_breaks_off_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    def progress(items, label: str, total: int | None):
+        for number, item in enumerate(items):
+            if number == 30:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        open_data(str(folder), cache=tmp_path / "cache", progress=progress)
+    assert list((tmp_path / "cache").iterdir()) == []
+    whole = open_data(str(folder), cache=tmp_path / "cache")
+    assert {name: len(split.x) for name, split in whole.splits.items()} == {"train": 41, "validation": 4, "test": 5}
+
+
+def test_bad_images_are_named_or_left_out(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "07.png").read_bytes()
+    (folder / "07.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"07\.png cannot be read .*--reading\.skip-bad"):
+        open_data(str(folder), cache=tmp_path / "cache")
+    data = open_data(str(folder), Reading(skip_bad=True), cache=tmp_path / "cache")
+    assert data.skipped == ("07.png",)
+    assert sum(len(s.x) for s in data.splits.values()) == 49
+
+
+def test_decompression_bombs_are_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)  # the limit itself is Pillow's own; twice as many pixels are an error
+    with pytest.raises(UserError, match=r"00\.png"):
+        open_data(str(folder), cache=tmp_path / "cache")
+
+
+def test_an_unwritable_cache_names_the_variable(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="SCOREFIELD_CACHE"):
+        open_data(str(folder), cache=tmp_path / "file" / "cache")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=2), min_size=12, max_size=200))
+@settings(deadline=None)
+def test_splits_are_disjoint_complete_and_keep_equals_together(contents: list[bytes]) -> None:
+    digests = np.array([digest(np.frombuffer(c, np.uint8)) for c in contents], np.uint64)
+    splits = assign(digests, np.zeros(len(contents), bool))
+    assert sorted(np.concatenate(list(splits.values())).tolist()) == list(range(len(contents)))
+    homes = {name: {contents[i] for i in indices} for name, indices in splits.items()}
+    assert not homes["train"] & homes["test"]
+    assert not homes["train"] & homes["validation"]
+    assert not homes["validation"] & homes["test"]
+    reversed_splits = assign(digests[::-1], np.zeros(len(contents), bool))
+    assert {contents[::-1][i] for i in reversed_splits["test"]} == homes["test"]  # the order of the source does not matter
+
+
+def test_split_sizes() -> None:
+    digests = np.random.default_rng(0).permutation(200_000).astype(np.uint64)
+    splits = assign(digests, np.zeros(len(digests), bool))
+    assert {k: len(v) for k, v in splits.items()} == {"train": 190_000, "validation": 5000, "test": 5000}
+    few = assign(digests[:100], np.zeros(100, bool))
+    assert {k: len(v) for k, v in few.items()} == {"train": 81, "validation": 9, "test": 10}
+    official = assign(digests[:100], np.arange(100) >= 60)
+    assert official["test"].tolist() == list(range(60, 100))
+    assert len(official["validation"]) == 6
+
+
+@given(rows=st.integers(1, 40), batch=st.integers(1, 12), world=st.integers(1, 3), seed=st.integers(0, 5))
+@settings(deadline=None, max_examples=50)
+def test_batches_go_through_every_row_once_an_epoch(rows: int, batch: int, world: int, seed: int) -> None:
+    split = Split(np.arange(rows, dtype=np.float32)[:, None], np.arange(rows))
+    batch *= world
+    alone = Batches(split, batch, seed)
+    pieces = [alone.at(k)[0] for k in range(2 * rows)]
+    assert all(len(p) == batch for p in pieces)
+    drawn = np.concatenate(pieces)[:, 0]
+    for epoch in range(len(drawn) // rows):
+        assert sorted(drawn[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+    step = rows // 2
+    parts = [Batches(split, batch, seed, rank, world).at(step) for rank in range(world)]
+    np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), pieces[step])
+    np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), pieces[step][:, 0])
+
+
+def test_batches_depend_on_the_seed_and_refuse_uneven_parts() -> None:
+    split = Split(np.arange(100, dtype=np.float32)[:, None], None)
+    assert Batches(split, 10, 0).at(3)[0].tolist() != Batches(split, 10, 1).at(3)[0].tolist()
+    assert Batches(split, 10, 0).at(3)[1] is None
+    with pytest.raises(UserError, match="10 cannot be divided among 3"):
+        Batches(split, 10, 0, 0, 3)

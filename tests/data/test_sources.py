@@ -1,0 +1,261 @@
+"""Every source, from files with known content to the arrays in the cache."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scorefield import UserError
+from scorefield.data import Data, Reading, open_data
+
+
+def rows(data: Data) -> np.ndarray:
+    """All examples, sorted, so that sets can be compared."""
+    x = np.concatenate([np.array(split.x) for split in data.splits.values()])
+    return x[np.lexsort(x.reshape(len(x), -1).T)]
+
+
+def expected(x: np.ndarray) -> np.ndarray:
+    return x[np.lexsort(x.reshape(len(x), -1).T)]
+
+
+def noise(n: int, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def save_all(folder: Path, images: np.ndarray, suffix: str = ".png") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:03}{suffix}")
+    return folder
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def opened(path: object, cache: Path, **reading: object) -> Data:
+    return open_data(str(path), Reading(**reading), cache=cache)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_digits_keep_their_levels(cache: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    data = opened("digits", cache)
+    bunch = load_digits()
+    np.testing.assert_array_equal(rows(data), expected(bunch.images.astype(np.uint8)[:, None]))
+    assert (data.levels, data.event_shape, data.kind, data.official_test) == (17, (1, 8, 8), "images", False)
+    train = data.splits["train"]
+    known = {x.astype(np.uint8).tobytes(): k for x, k in zip(bunch.images, bunch.target, strict=True)}
+    assert train.labels is not None
+    assert [known[x.tobytes()] for x in train.x[:200]] == train.labels[:200].tolist()
+    x = train.x.astype(np.float64)
+    np.testing.assert_allclose(data.scaling.shift, [x.mean()])
+    np.testing.assert_allclose(data.scaling.scale, [x.std()])
+
+
+def test_grey_folder_with_classes(tmp_path: Path, cache: Path) -> None:
+    a, b = noise(12, 6, 5), noise(9, 6, 5, seed=1)
+    save_all(tmp_path / "set" / "cats" / "deep", a)
+    save_all(tmp_path / "set" / "dogs", b, ".bmp")
+    (tmp_path / "set" / "dogs" / ".hidden.png").write_bytes(b"no image")
+    (tmp_path / "set" / "notes.txt").write_text("no image")
+    data = opened(tmp_path / "set", cache)
+    np.testing.assert_array_equal(rows(data), expected(np.concatenate([a, b])[:, None]))
+    assert data.classes == ("cats", "dogs")
+    assert data.levels == 256
+    train = data.splits["train"]
+    assert train.labels is not None
+    known = {x.tobytes() for x in a}
+    assert all((x.tobytes() in known) == (label == 0) for x, label in zip(train.x, train.labels, strict=True))
+
+
+def test_colour_transparency_and_palette(tmp_path: Path, cache: Path) -> None:
+    folder = save_all(tmp_path / "set", noise(10, 4, 4, 3))
+    clear = np.zeros((4, 4, 4), np.uint8)
+    clear[..., 3] = np.arange(16).reshape(4, 4) * 17  # black, from invisible to opaque
+    Image.fromarray(clear, "RGBA").save(folder / "alpha.png")
+    palette = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) % 3, "P")
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    palette.save(folder / "palette.png")
+    data = opened(folder, cache)
+    assert data.event_shape == (3, 4, 4)
+    found = {x.tobytes() for split in data.splits.values() for x in split.x}
+    on_white = np.broadcast_to(255 - clear[..., 3], (3, 4, 4)).astype(np.uint8)
+    assert on_white.tobytes() in found
+    red_green_blue = np.eye(3, dtype=np.uint8)[np.arange(16).reshape(4, 4) % 3].transpose(2, 0, 1) * 255
+    assert np.ascontiguousarray(red_green_blue).tobytes() in found
+
+
+def test_one_colour_image_makes_all_rgb_unless_told(tmp_path: Path, cache: Path) -> None:
+    folder = save_all(tmp_path / "set", noise(10, 4, 4))
+    Image.fromarray(np.full((4, 4, 3), (10, 200, 30), np.uint8)).save(folder / "colour.png")
+    assert opened(folder, cache).event_shape == (3, 4, 4)
+    grey = opened(folder, cache, channels="grey")
+    assert grey.event_shape == (1, 4, 4)
+    luma = round(0.299 * 10 + 0.587 * 200 + 0.114 * 30)
+    assert np.full((1, 4, 4), luma, np.uint8).tobytes() in {x.tobytes() for s in grey.splits.values() for x in s.x}
+
+
+def test_sixteen_bits_stay(tmp_path: Path, cache: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 65536, (12, 4, 4), dtype=np.uint16)
+    folder = save_all(tmp_path / "deep", images)
+    data = opened(folder, cache)
+    assert data.levels == 65536
+    np.testing.assert_array_equal(rows(data), expected(images[:, None]))
+    save_all(folder / "more", noise(3, 4, 4))  # one 8-bit file, and all become 8 bits
+    mixed = opened(folder, cache)
+    assert mixed.levels == 256
+    assert (images[0] // 257).astype(np.uint8).tobytes() in {x.tobytes() for s in mixed.splits.values() for x in s.x}
+
+
+def test_exif_orientation_is_applied(tmp_path: Path, cache: Path) -> None:
+    folder = save_all(tmp_path / "set", noise(10, 6, 4))
+    image = Image.fromarray(noise(1, 4, 6, seed=3)[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    image.save(folder / "turned.png", exif=exif)
+    upright = np.rot90(np.asarray(image), -1)
+    found = {x.tobytes() for s in opened(folder, cache).splits.values() for x in s.x}
+    assert np.ascontiguousarray(upright).tobytes() in found
+
+
+def test_sizes_by_crop_and_squash(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for i in range(10):
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(folder / f"{i}.png")
+    wide = np.zeros((8, 16), np.uint8)
+    wide[:, 4:12] = 200  # the middle half is bright, and is what a crop keeps
+    Image.fromarray(wide).save(folder / "wide.png")
+    cropped = opened(folder, cache, size=4)
+    assert max(x.min() for s in cropped.splits.values() for x in s.x) > 180 >= 20 * 9  # but for the filter's edges
+    squashed = opened(folder, cache, size=4, fit="squash")
+    found = [x for s in squashed.splits.values() for x in s.x if x.std() > 20]
+    assert len(found) == 1
+    assert found[0][0, :, 0].max() < 60 < 150 < found[0][0, :, 1:3].min()
+
+
+def test_npy_images_and_vectors(tmp_path: Path, cache: Path) -> None:
+    for shape in ((6, 5), (6, 5, 1), (6, 5, 3)):
+        images = noise(20, *shape)
+        np.save(tmp_path / "x.npy", images)
+        channels = images[..., None] if images.ndim == 3 else images
+        np.testing.assert_array_equal(rows(opened(tmp_path / "x.npy", cache)), expected(channels.transpose(0, 3, 1, 2)))
+    for dtype in (np.float32, np.float64):
+        vectors = np.random.default_rng(0).normal([1e6, -3], [1e-3, 50], (40, 2)).astype(dtype)
+        np.savez(tmp_path / "v.npz", vectors)
+        data = opened(tmp_path / "v.npz", cache) if dtype == np.float64 else opened_or_refused(tmp_path / "v.npz", cache)
+        if data is not None:
+            assert data.splits["train"].x.dtype == dtype
+            np.testing.assert_array_equal(rows(data), expected(vectors))
+            x = np.array(data.splits["train"].x)
+            np.testing.assert_allclose(data.scaling.scale, x.std(0), rtol=1e-9)
+
+
+def opened_or_refused(path: Path, cache: Path) -> Data | None:
+    """float32 cannot tell 1e6 + 0.001 z from 1e6: such a column is constant, or nearly so."""
+    try:
+        return opened(path, cache)
+    except UserError as error:
+        assert "column 0" in str(error)
+        return None
+
+
+def test_npy_alpha_goes_on_white(tmp_path: Path, cache: Path) -> None:
+    images = noise(20, 4, 4, 4)
+    images[..., :3] = 0
+    np.save(tmp_path / "x.npy", images)
+    on_white = np.broadcast_to((255 - images[..., 3])[:, None], (20, 3, 4, 4))
+    np.testing.assert_array_equal(rows(opened(tmp_path / "x.npy", cache)), expected(np.ascontiguousarray(on_white)))
+
+
+def test_npz_names(tmp_path: Path, cache: Path) -> None:
+    x = noise(20, 4, 4)
+    np.savez(tmp_path / "two.npz", labels=np.arange(20), samples=x)
+    np.testing.assert_array_equal(rows(opened(tmp_path / "two.npz", cache)), expected(x[:, None]))
+    np.savez(tmp_path / "odd.npz", a=x, b=x)
+    with pytest.raises(UserError, match=r"odd\.npz holds the arrays a, b"):
+        opened(tmp_path / "odd.npz", cache)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_folder_with_official_test(tmp_path: Path, cache: Path, suffix: str) -> None:
+    train, test = noise(40, 5, 6), noise(8, 5, 6, seed=1)
+    for stem, x in (("train", train), ("t10k", test)):
+        labels = np.arange(len(x), dtype=np.uint8) % 3
+        for kind, content in (("images-idx3", idx_bytes(x)), ("labels-idx1", idx_bytes(labels))):
+            path = tmp_path / f"{stem}-{kind}-ubyte{suffix}"
+            path.write_bytes(gzip.compress(content) if suffix else content)
+    data = opened(tmp_path, cache)
+    assert data.official_test
+    np.testing.assert_array_equal(data.splits["test"].x, test[:, None])
+    assert data.splits["test"].labels is not None
+    assert data.splits["test"].labels.tolist() == [k % 3 for k in range(8)]
+    both = np.concatenate([data.splits["train"].x, data.splits["validation"].x])
+    np.testing.assert_array_equal(expected(both), expected(train[:, None]))
+    assert len(data.splits["validation"].x) == 4
+    alone = opened(tmp_path / f"train-images-idx3-ubyte{suffix}", tmp_path / "other")
+    assert not alone.official_test
+    assert alone.classes == ("0", "1", "2")
+
+
+def test_hub_against_a_local_stub(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network here: `datasets.load_dataset` is replaced by one that returns a data set made on the spot."""
+    import datasets
+
+    def part(images: np.ndarray) -> datasets.Dataset:
+        features = datasets.Features(
+            {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["a", "b"]), "id": datasets.Value("int64")}
+        )
+        columns = {"picture": [Image.fromarray(x) for x in images], "kind": [i % 2 for i in range(len(images))]}
+        return datasets.Dataset.from_dict({**columns, "id": list(range(len(images)))}, features=features)
+
+    train, test = noise(30, 4, 4), noise(6, 4, 4, seed=1)
+    whole = datasets.DatasetDict({"train": part(train), "test": part(test)})
+    asked: list[str] = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: (asked.append(name), whole)[1])
+    data = opened("hf:owner/name", cache)
+    assert asked == ["owner/name"]
+    assert data.classes == ("a", "b")
+    np.testing.assert_array_equal(data.splits["test"].x, test[:, None])
+    assert data.splits["test"].labels is not None
+    assert data.splits["test"].labels.tolist() == [0, 1] * 3
+
+    def fails(name: str) -> None:
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(datasets, "load_dataset", fails)
+    with pytest.raises(UserError, match="hf:owner/other cannot be loaded from the Hugging Face hub: no network"):
+        opened("hf:owner/other", cache)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((30, 2), np.int64), "int64"),
+        (np.zeros((30, 2), np.complex128), "complex128"),
+        (np.zeros((30, 2, 2)), r"shape \(30, 2, 2\)"),
+        (noise(30, 4, 4, 5), r"shape \(30, 4, 4, 5\)"),
+        (np.zeros(30), r"shape \(30,\)"),
+        (np.random.default_rng(0).normal(size=(9, 2)), "9 examples are too few"),
+        (np.zeros((0, 2)), "0 examples are too few"),
+        (np.ones((30, 2)), "all examples are the same"),
+        (np.stack([np.arange(30.0), np.full(30, 7)], 1), "column 1 .* same value 7"),
+        (np.where(np.arange(60).reshape(30, 2) == 21, np.inf, 1.0), "inf in row 10, column 1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_arrays_that_are_refused(tmp_path: Path, cache: Path, array: np.ndarray, words: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(UserError, match=words):
+        opened(tmp_path / "x.npy", cache)
+    assert not list(cache.glob("*"))
