@@ -72,7 +72,7 @@ def measure(run: Run, folder: Path) -> dict[str, Any]:
         return watch
 
     done = train(run, folder, progress=lambda items, label, total: items, started=started)
-    ratios = [f / l for l, f in zip(loop_seconds[1:], floor_seconds[1:], strict=True)]
+    ratios = [floor / loop for loop, floor in zip(loop_seconds[1:], floor_seconds[1:], strict=True)]
     images = BLOCK * run.training.batch_size
     return {
         "recipe": run.recipe,

@@ -1,4 +1,4 @@
-"""The cache: a folder a data set, with `train.npy`, `validation.npy`, `test.npy`, labels and facts, written whole or not at all."""
+"""The cache: a folder a data set, with each split's rows and labels as .npy and the facts, written whole or not at all."""
 
 import json
 from collections.abc import Iterator
