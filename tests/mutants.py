@@ -126,8 +126,8 @@ def main(words: list[str]) -> int:
             continue
         test = killer(mutant)
         survivors += test is None
-        print(f"{'SURVIVED' if test is None else 'killed  '}  {title}\n          {test or ''}", flush=True)  # noqa: T201
-    print(f"{survivors} survived" if survivors else "all killed")  # noqa: T201
+        print(f"{'SURVIVED' if test is None else 'killed  '}  {title}\n          {test or ''}", flush=True)
+    print(f"{survivors} survived" if survivors else "all killed")
     return int(survivors > 0)
 
 

@@ -44,6 +44,12 @@ def written_aside(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left aside in a folder."""
+    for aside in folder.glob(".*.part"):
+        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+
+
 def write_durably(path: Path, content: bytes | str) -> None:
     """Write a whole file atomically; errors as in `written_aside`."""
     with written_aside(path) as aside:

@@ -94,6 +94,13 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
 
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    run(tmp_path, replace(QUICK, steps=4))
+    (tmp_path / "checkpoints" / ".step-00000008.safetensors.1234abcd.part").write_bytes(b"half")
+    run(tmp_path, QUICK)
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [f"step-000000{k}.safetensors" for k in ("08", 12)]
+
+
 def test_only_the_last_k_checkpoints_stay(tmp_path: Path) -> None:
     run(tmp_path, replace(QUICK, steps=20, keep=3))
     assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [

@@ -14,6 +14,7 @@ from scorefield.experiment.config import Run, check_resumable, read_run, write_r
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model, ModelConfig, save_model
 from scorefield.randomness import derive_seed
+from scorefield.system import remove_leftovers
 from scorefield.training import Outcome, Training, fit
 from scorefield.training.loop import Watcher
 
@@ -56,7 +57,7 @@ def train(
     if stored is not None:
         run = replace(run, training=inherit_resolved(run.training, stored.training))
         changes = check_resumable(stored, run)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(p.suffix != ".part" for p in folder.iterdir())):
         raise UserError(f"{folder} is already used: give another --out, or --resume to go on with the run there")
 
     accelerator = Accelerator()
@@ -66,6 +67,7 @@ def train(
     run = replace(run, training=run.training.resolved(accelerator.device, energy=run.energy))
     if accelerator.is_main_process:
         make_folder(folder)
+        remove_leftovers(folder)
         if stored != run:
             write_run(run, folder, str(accelerator.device))
     accelerator.wait_for_everyone()

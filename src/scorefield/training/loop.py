@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from scorefield.errors import RunError
 from scorefield.interfaces import Loss, Objective
 from scorefield.randomness import keyed_generator
-from scorefield.system import Interruption
+from scorefield.system import Interruption, remove_leftovers
 from scorefield.tensors import event_size
 from scorefield.training.config import Training
 from scorefield.training.ema import update_average
@@ -77,6 +77,8 @@ def fit(
     model.to(accelerator.device).train()
     state = TrainState.begin(objective, model, training)
     (folder / "checkpoints").mkdir(exist_ok=True)
+    if accelerator.is_main_process:
+        remove_leftovers(folder / "checkpoints")
     log_bytes = restore_newest(state, folder / "checkpoints")
     started_at = state.step
     if training.compile == "on":
