@@ -1,16 +1,21 @@
 """The cache is written whole or not at all, read again without decoding, and split by content."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from scorefield import UserError
 from scorefield.data import Batches, Reading, Split, open_data
+from scorefield.data.sources import cache_root
 from scorefield.data.splits import assign, digest
 
 
@@ -91,6 +96,7 @@ def test_an_unwritable_cache_names_the_variable(folder: Path, tmp_path: Path) ->
 def test_splits_are_disjoint_complete_and_keep_equals_together(contents: list[bytes]) -> None:
     digests = np.array([digest(np.frombuffer(c, np.uint8)) for c in contents], np.uint64)
     splits = assign(digests, np.zeros(len(contents), bool))
+    assert sum(len(indices) > 0 for indices in splits.values()) == min(3, len(set(contents)))
     assert sorted(np.concatenate(list(splits.values())).tolist()) == list(range(len(contents)))
     homes = {name: {contents[i] for i in indices} for name, indices in splits.items()}
     assert not homes["train"] & homes["test"]
@@ -134,3 +140,98 @@ def test_batches_depend_on_the_seed_and_refuse_uneven_parts() -> None:
     assert Batches(split, 10, 0).at(3)[1] is None
     with pytest.raises(UserError, match="10 cannot be divided among 3"):
         Batches(split, 10, 0, 0, 3)
+
+
+def test_batches_refuse_to_be_empty() -> None:
+    with pytest.raises(UserError, match="--batch-size must be at least 1, got 0"):
+        Batches(Split(np.zeros((5, 1), np.float32), None), 0, 0)
+
+
+def test_sixteen_bit_batches_can_be_scaled(tmp_path: Path) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 65536, (40, 4, 4), dtype=np.uint16)):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    data = open_data(str(folder), cache=tmp_path / "cache")
+    train = data.splits["train"]
+    raw, _ = Batches(train, len(train.x), 0).at(0)
+    x = data.scaling.encode(raw)
+    assert abs(x.mean()) < 1e-5
+    assert x.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(data.scaling.decode(x), raw.float())
+
+
+def test_a_path_written_otherwise_and_hidden_files_do_not_matter(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_data(str(folder), cache=tmp_path / "cache")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "00.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert open_data("set", cache=tmp_path / "cache").folder == first.folder
+
+
+def test_a_killed_reading_leaves_no_cache(folder: Path, tmp_path: Path) -> None:
+    """SIGKILL gives no time to clean up: what is left must not be taken for a cache."""
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from scorefield.data import cache, open_data\n"
+        "cache.scaling_of = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"  # rows and splits lie there by then
+        "open_data(sys.argv[1], cache=Path(sys.argv[2]))\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script, str(folder), str(tmp_path / "cache")], check=False)
+    assert process.returncode == -signal.SIGKILL
+    left = list((tmp_path / "cache").iterdir())
+    assert [p.name[0] for p in left] == ["."]
+    data = open_data(str(folder), cache=tmp_path / "cache")
+    assert sum(len(s.x) for s in data.splits.values()) == 50
+    assert data.folder not in left
+
+
+@pytest.mark.parametrize("name", ["meta.json", "train.npy"])
+def test_a_damaged_cache_is_named(folder: Path, tmp_path: Path, name: str) -> None:
+    data = open_data(str(folder), cache=tmp_path / "cache")
+    (data.folder / name).write_bytes((data.folder / name).read_bytes()[:150])
+    with pytest.raises(UserError, match=f"cache {data.folder} .* is damaged .*remove that folder"):
+        open_data(str(folder), cache=tmp_path / "cache")
+
+
+def test_a_locked_cache_names_the_variable(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a locked folder gives, also where the tests run as root, whom nothing stops."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="SCOREFIELD_CACHE"):
+        open_data(str(folder), cache=tmp_path / "cache")
+
+
+def test_where_caches_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("SCOREFIELD_CACHE", str(tmp_path / "own"))
+    assert cache_root() == tmp_path / "own"
+    monkeypatch.delenv("SCOREFIELD_CACHE")
+    assert cache_root() == tmp_path / "xdg" / "scorefield"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_root() == Path.home() / ".cache" / "scorefield"
+
+
+def test_parts_of_any_size_give_the_same_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = open_data(str(folder), cache=tmp_path / "whole")
+    monkeypatch.setattr("scorefield.data.cache.CHUNK_BYTES", 3 * 16)  # three images at once, and two at the end
+    parts = open_data(str(folder), cache=tmp_path / "parts")
+    for name, split in whole.splits.items():
+        np.testing.assert_array_equal(split.x, parts.splits[name].x)
+    np.testing.assert_allclose(parts.scaling.shift + parts.scaling.scale, whole.scaling.shift + whole.scaling.scale, rtol=1e-12)
+
+
+@given(st.lists(st.integers(1, 60), min_size=3, max_size=40), st.integers(0, 9))
+@settings(deadline=None)
+def test_groups_of_equals_do_not_flood_what_is_held_out(sizes: list[int], seed: int) -> None:
+    """At most a tenth is held out where any group of equal rows is that small, else the least numerous group."""
+    digests = np.repeat(np.random.default_rng(seed).permutation(2**20)[: len(sizes)].astype(np.uint64), sizes)
+    splits = assign(digests, np.zeros(len(digests), bool))
+    rest = len(digests)
+    for name in ("test", "validation"):
+        groups = np.unique(np.delete(digests, splits["test"] if name == "validation" else []), return_counts=True)[1]
+        assert 1 <= len(splits[name]) <= max(1, round(rest / 10), groups.min())
+        rest -= len(splits[name])
+    assert len(splits["train"]) == rest > 0

@@ -3,13 +3,16 @@
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scorefield import UserError
 from scorefield.data import Data, Reading, open_data
+from scorefield.data.sources import FASHION_MNIST
 
 
 def rows(data: Data) -> np.ndarray:
@@ -239,7 +242,7 @@ def test_hub_against_a_local_stub(tmp_path: Path, cache: Path, monkeypatch: pyte
         (np.zeros(30), r"shape \(30,\)"),
         (np.random.default_rng(0).normal(size=(9, 2)), "9 examples are too few"),
         (np.zeros((0, 2)), "0 examples are too few"),
-        (np.ones((30, 2)), "all examples are the same"),
+        (np.ones((30, 2)), "only 1 of the 30 examples"),
         (np.stack([np.arange(30.0), np.full(30, 7)], 1), "column 1 .* same value 7"),
         (np.where(np.arange(60).reshape(30, 2) == 21, np.inf, 1.0), "inf in row 10, column 1"),
     ],
@@ -250,3 +253,114 @@ def test_arrays_that_are_refused(tmp_path: Path, cache: Path, array: np.ndarray,
     with pytest.raises(UserError, match=words):
         opened(tmp_path / "x.npy", cache)
     assert not list(cache.glob("*"))
+
+
+def test_idx_test_images_may_lack_labels_and_show_more_classes(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(noise(40, 5, 6)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(40, dtype=np.uint8) % 3))
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(noise(8, 5, 6, seed=1)))
+    data = opened(tmp_path, cache)
+    assert data.splits["test"].labels is None
+    assert data.splits["train"].labels is not None
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(8, dtype=np.uint8)))
+    data = opened(tmp_path, cache)
+    assert data.classes == tuple("01234567")
+    assert data.splits["test"].labels is not None
+    assert data.splits["test"].labels.tolist() == list(range(8))
+
+
+def test_idx_files_of_any_name_and_of_two_sizes(tmp_path: Path, cache: Path) -> None:
+    x = noise(20, 4, 4)
+    (tmp_path / "mine.idx").write_bytes(idx_bytes(x))
+    np.testing.assert_array_equal(rows(opened(tmp_path / "mine.idx", cache)), expected(x[:, None]))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(x))
+    (folder / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(noise(20, 5, 4)))
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte .*t10k-images-idx3-ubyte .*--reading\.size"):
+        opened(folder, cache)
+    assert opened(folder, cache, size=4).splits["test"].x.shape == (20, 1, 4, 4)
+
+
+@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_fashion_mnist_from_debian() -> None:
+    data = open_data("fashion-mnist")  # in the cache of the test session, for others to use
+    assert (data.event_shape, data.levels, data.official_test) == ((1, 28, 28), 256, True)
+    assert {k: len(v.x) for k, v in data.splits.items()} == {"train": 55_000, "validation": 5000, "test": 10_000}
+    train, validation, test = (data.splits[name].labels for name in ("train", "validation", "test"))
+    assert train is not None
+    assert validation is not None
+    assert test is not None
+    assert np.bincount(test).tolist() == [1000] * 10
+    assert (np.bincount(train) + np.bincount(validation)).tolist() == [6000] * 10
+    assert [data.classes[k] for k in test[:4]] == ["Ankle boot", "Pullover", "Trouser", "Trouser"]
+    assert data.scaling.shift[0] == pytest.approx(0.2860 * 255, rel=0.005)  # the known mean and deviation of all 60,000
+    assert data.scaling.scale[0] == pytest.approx(0.3530 * 255, rel=0.005)
+
+
+def hub_part(images: list[np.ndarray | None], labels: list[int | None]) -> Any:
+    """A data set with columns picture, other, label and id."""
+    import datasets
+
+    kinds = datasets.ClassLabel(names=["a", "b"])
+    features = datasets.Features({"picture": datasets.Image(), "other": kinds, "label": kinds, "id": datasets.Value("int64")})
+    columns = {"picture": [None if x is None else Image.fromarray(x) for x in images], "other": [0] * len(images)}
+    return datasets.Dataset.from_dict({**columns, "label": labels, "id": [*range(len(images))]}, features=features)
+
+
+def test_fashion_mnist_from_the_hub_where_debian_has_none(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network here: `datasets.load_dataset` is replaced by one that returns a data set made on the spot."""
+    import datasets
+
+    asked: list[str] = []
+    part = hub_part([*noise(20, 4, 4)], [0, 1] * 10)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: (asked.append(name), datasets.DatasetDict(train=part))[1])
+    monkeypatch.setattr("scorefield.data.sources.FASHION_MNIST", tmp_path / "nowhere")
+    assert opened("fashion-mnist", cache).event_shape == (1, 4, 4)
+    assert asked == ["zalando-datasets/fashion_mnist"]
+
+
+def test_hub_colours_labels_and_gaps(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network here: `datasets.load_dataset` is replaced by one that returns a data set made on the spot."""
+    import datasets
+
+    colour = noise(1, 4, 4, 3)[0]
+    pictures = [*noise(20, 4, 4), colour]
+    held = {"test": hub_part(pictures, [1] * 20 + [None])}  # no train: an ordinary split
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(held))
+    data = opened("hf:owner/mixed", cache)
+    assert data.event_shape == (3, 4, 4)  # one image has colours, and it is not the first
+    assert np.ascontiguousarray(colour.transpose(2, 0, 1)).tobytes() in {x.tobytes() for s in data.splits.values() for x in s.x}
+    assert not data.official_test
+    assert sorted(s.labels is None for s in data.splits.values()) == [False, False, True]  # one split has the unknown class
+    assert all(s.labels is None or set(s.labels.tolist()) == {1} for s in data.splits.values())
+
+    held["test"] = hub_part([*noise(20, 4, 4), None], [0] * 21)
+    with pytest.raises(UserError, match=r"hf:owner/gap, test row 20 cannot be read .*--reading\.skip-bad"):
+        opened("hf:owner/gap", cache)
+    assert opened("hf:owner/gap", cache, skip_bad=True).skipped == ("test row 20",)
+
+    held["test"] = hub_part([*noise(20, 4, 4), noise(1, 5, 4)[0]], [0] * 21)
+    with pytest.raises(UserError, match=r"test row 0 is 4×4, .*test row 20 is 4×5; give --reading\.size"):
+        opened("hf:owner/sizes", cache)
+
+    held["test"] = held["test"].remove_columns("picture")
+    with pytest.raises(UserError, match="hf:owner/none has no column of images, only other, label, id"):
+        opened("hf:owner/none", cache)
+
+
+def test_other_suffixes_are_ignored(tmp_path: Path, cache: Path) -> None:
+    folder = save_all(tmp_path / "set", noise(10, 4, 4))
+    for name in ("paper.pdf", "figure.eps", "film.mpg", "data.h5"):
+        (folder / name).write_bytes(b"no image")
+    assert sum(len(s.x) for s in opened(folder, cache).splits.values()) == 10
+
+
+def test_columns_of_very_different_scales(tmp_path: Path, cache: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2)) * [1e-14, 1e8] + [3e-14, 1e12]
+    np.save(tmp_path / "x.npy", x)
+    data = opened(tmp_path / "x.npy", cache)
+    train = np.array(data.splits["train"].x)
+    np.testing.assert_allclose(data.scaling.scale, train.std(0), rtol=1e-6)
+    encoded = data.scaling.encode(torch.from_numpy(train))
+    np.testing.assert_allclose(encoded.std(0, correction=0).numpy(), 1, rtol=1e-6)

@@ -1,10 +1,10 @@
 """Arrays in files: `.npy`, `.npz` and MNIST's idx format."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -15,18 +15,24 @@ from scorefield.errors import UserError
 
 NAMES = ("samples", "x", "X", "images")
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+GZIP = b"\x1f\x8b"
 
 
 def array_file(path: Path, reading: Reading) -> Examples:
     """A `.npy` or `.npz` file; errors as in `open_data`."""
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        array = only_array(path, loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is not a whole numpy array of plain numbers ({' '.join(str(error).split())})") from error
-    return examples_of(array, str(path), reading)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                loaded = only_array(path, loaded)
+    except UserError:
+        raise
+    except Exception as error:  # damaged files make numpy and zipfile raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path} is not a whole numpy array of plain numbers ({reason}): write it again by numpy.save"
+        ) from error
+    return examples_of(loaded, str(path), reading)
 
 
 def only_array(path: Path, archive: "np.lib.npyio.NpzFile") -> np.ndarray:
@@ -35,18 +41,21 @@ def only_array(path: Path, archive: "np.lib.npyio.NpzFile") -> np.ndarray:
     chosen = names[0] if len(names) == 1 else next((n for n in NAMES if n in names), None)
     if chosen is None:
         raise UserError(f"{path} holds the arrays {', '.join(names) or '(none)'}: keep one, or name it {' or '.join(NAMES)}")
-    return archive[chosen]
+    if not isinstance(array := archive[chosen], np.ndarray):
+        raise UserError(f"{path} holds {chosen}, which is not an array: write it again by numpy.savez")
+    return array
 
 
 def examples_of(array: np.ndarray, name: str, reading: Reading) -> Examples:
     """uint8 `(n, h, w[, c])` as images, floats `(n, d)` as vectors in their own dtype."""
-    if array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3, 4))):
+    filled = 0 not in array.shape[1:]
+    if filled and array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3, 4))):
         return image_array(array, reading)
-    if array.dtype in (np.float32, np.float64) and array.ndim == 2:
+    if filled and array.dtype in (np.float32, np.float64) and array.ndim == 2:
         return vector_array(array, name)
     raise UserError(
-        f"{name} holds {array.dtype} of shape {array.shape}: images are uint8 (n, h, w) or (n, h, w, c), "
-        "vectors float32 or float64 (n, d)"
+        f"{name} holds {array.dtype} of shape {array.shape}: convert it to images, uint8 (n, h, w) or (n, h, w, c) with "
+        "c = 1, 3 or 4, or to vectors, float32 or float64 (n, d)"
     )
 
 
@@ -82,56 +91,74 @@ def vector_array(array: np.ndarray, name: str) -> Examples:
     return Examples("vectors", len(array), None, read)
 
 
+def looks_like_idx(path: Path) -> bool:
+    """Whether a file begins as an idx file or, as those often come, as a gzip file."""
+    with path.open("rb") as file:
+        begin = file.read(3)
+    return begin[:2] == GZIP or (len(begin) == 3 and begin[:2] == b"\0\0" and begin[2] in IDX_DTYPES)
+
+
 def read_idx(path: Path) -> np.ndarray:
     """An idx file, plain or gzipped; `UserError` if it is none or cut short."""
+    raw = path.read_bytes()
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        raw = gzip.decompress(raw) if raw[:2] == GZIP else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file ({error})") from error
+        raise UserError(f"{path} is not a whole gzip file ({error}): copy it again") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in IDX_DTYPES:
-        raise UserError(f"{path} is not an idx file: it does not begin as one")
-    dtype, ndim = np.dtype(IDX_DTYPES[raw[2]]), raw[3]
-    shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim))
-    wanted = 4 + 4 * ndim + dtype.itemsize * int(np.prod(shape))
+        raise UserError(f"{path} is not an idx file, it does not begin as one: copy it again")
+    dtype, start = np.dtype(IDX_DTYPES[raw[2]]), 4 + 4 * raw[3]
+    shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4)) if len(raw) >= start else (0,)
+    wanted = start + dtype.itemsize * math.prod(shape)
     if len(raw) != wanted:
-        raise UserError(f"{path} is {len(raw)} bytes long and should be {wanted} for shape {shape}: it is cut short or damaged")
-    return np.frombuffer(raw, dtype, offset=4 + 4 * ndim).reshape(shape)
-
-
-def idx_images(path: Path, reading: Reading, official_test: bool = False, classes: tuple[str, ...] = ()) -> Examples:
-    """One idx file of images, with the labels file beside it if it has the usual name."""
-    inner = examples_of(read_idx(path), str(path), reading)
-    labels = labels_beside(path, inner.total)
-    named = classes or (tuple(str(k) for k in range(int(labels.max()) + 1)) if labels is not None else ())
-
-    def read() -> Iterator[Example]:
-        for i, example in enumerate(inner.read()):
-            yield Example(example.x, -1 if labels is None else int(labels[i]), official_test)
-
-    return Examples(inner.kind, inner.total, inner.levels, read, named)
-
-
-def labels_beside(path: Path, n: int) -> np.ndarray | None:
-    """Labels of `…-images-idx3-ubyte`, in `…-labels-idx1-ubyte` of the same folder."""
-    if "-images-idx3" not in path.name:
-        return None
-    stem = path.name.removesuffix(".gz").replace("-images-idx3", "-labels-idx1")
-    found = next((p for p in (path.with_name(stem), path.with_name(stem + ".gz")) if p.exists()), None)
-    labels = None if found is None else read_idx(found)
-    if labels is not None and labels.shape != (n,):
-        raise UserError(f"{found} has labels of shape {labels.shape} for {n} images")
-    return labels
+        raise UserError(f"{path} has {len(raw)} bytes and should have {wanted}, it is cut short or damaged: copy it again")
+    return np.frombuffer(raw, dtype, offset=start).reshape(shape)
 
 
 def idx_folder(folder: Path, reading: Reading, classes: tuple[str, ...] = ()) -> Examples | None:
     """A folder with MNIST's file names (train and, as the official test set, t10k); None if it is no such folder."""
-    files = {stem: next(iter(sorted(folder.glob(f"{stem}-images-idx3-ubyte*"))), None) for stem in ("train", "t10k")}
-    parts = [idx_images(p, reading, stem == "t10k", classes) for stem, p in files.items() if p is not None]
-    if files["train"] is None:
-        return None
+    train, test = (first_of(folder / f"{stem}-images-idx3-ubyte") for stem in ("train", "t10k"))
+    return None if train is None else idx_examples([train] if test is None else [train, test], reading, classes)
+
+
+def first_of(path: Path) -> Path | None:
+    """A file, or its gzipped version, or None."""
+    return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+
+
+def idx_examples(paths: list[Path], reading: Reading, classes: tuple[str, ...] = ()) -> Examples:
+    """One idx file of images, or two of which the second is the official test set; labels from the files beside them.
+
+    Raises:
+        UserError: a file cut short, images of different sizes, or labels that do not fit.
+    """
+    arrays = [read_idx(path) for path in paths]
+    if reading.size is None and arrays[0].shape[1:] != arrays[-1].shape[1:]:
+        sizes = " and ".join(f"{path} {array.shape[1:]}" for path, array in zip(paths, arrays, strict=True))
+        raise UserError(f"images of different sizes: {sizes}; give --reading.size N to make all of them N×N")
+    parts = [examples_of(array, str(path), reading) for array, path in zip(arrays, paths, strict=True)]
+    labels = [labels_beside(path, part.total, len(classes)) for path, part in zip(paths, parts, strict=True)]
+    highest = max((int(k.max()) for k in labels if k is not None and len(k)), default=-1)
 
     def read() -> Iterator[Example]:
-        for part in parts:
-            yield from part.read()
+        for number, (part, known) in enumerate(zip(parts, labels, strict=True)):
+            for i, example in enumerate(part.read()):
+                yield Example(example.x, -1 if known is None else int(known[i]), number == 1)
 
-    return Examples("images", sum(p.total for p in parts), 256, read, parts[0].classes)
+    named = classes or tuple(str(k) for k in range(highest + 1))
+    return Examples(parts[0].kind, sum(part.total for part in parts), parts[0].levels, read, named)
+
+
+def labels_beside(path: Path, n: int, classes: int) -> np.ndarray | None:
+    """Labels `(n,)` of `…-images-idx3-ubyte`, in `…-labels-idx1-ubyte` of the same folder; `classes` of them, 0 if unknown."""
+    if "-images-idx3" not in path.name:
+        return None
+    found = first_of(path.with_name(path.name.removesuffix(".gz").replace("-images-idx3", "-labels-idx1")))
+    labels = None if found is None else read_idx(found)
+    if labels is not None and (labels.shape != (n,) or labels.dtype != np.uint8):
+        raise UserError(
+            f"{found} holds {labels.dtype} of shape {labels.shape} for {n} images, not one uint8 each: correct or remove it"
+        )
+    if labels is not None and classes and labels.max(initial=0) >= classes:
+        raise UserError(f"{found} has the label {labels.max()}, and there are only {classes} classes: correct or remove it")
+    return labels

@@ -19,12 +19,14 @@ class Batches:
         rank, world: this process takes the rank-th of `world` equal parts of each piece.
 
     Raises:
-        UserError: `batch_size` cannot be divided by `world`.
+        UserError: `batch_size` is below 1 or cannot be divided by `world`.
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        if batch_size < 1:
+            raise UserError(f"--batch-size must be at least 1, got {batch_size}")
         if batch_size % world:
-            raise UserError(f"--batch-size {batch_size} cannot be divided among {world} processes")
+            raise UserError(f"--batch-size {batch_size} cannot be divided among {world} processes: choose a multiple")
         self.split, self.batch_size = split, batch_size
         self.part = batch_size // world
         self.offset = rank * self.part

@@ -1,6 +1,7 @@
 """The cache: a folder a data set, with each split's rows and labels as .npy and the facts, written whole or not at all."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from scorefield.errors import UserError
 from scorefield.system import sync, written_aside
 
 FEWEST = 10
-CHUNK = 4096
+CHUNK_BYTES = 2**24
 
 
 @dataclass(frozen=True)
 class Split:
-    """Raw examples, memory-mapped: images `(n, c, h, w)` uint8 or uint16, vectors `(n, d)` float; classes `(n,)` or None."""
+    """Raw examples, memory-mapped: images `(n, c, h, w)` uint8 or uint16, vectors `(n, d)` float; classes `(n,)` int64.
+
+    `labels` is None if not all examples of the split have a class.
+    """
 
     x: np.ndarray
     labels: np.ndarray | None
@@ -54,13 +58,21 @@ def build(folder: Path, source: str, examples: Examples, progress: Progress) -> 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot create the cache {folder.parent}: {error.strerror}; set SCOREFIELD_CACHE") from error
+        raise UserError(
+            f"cannot create the cache {folder.parent} ({error.strerror}): set SCOREFIELD_CACHE to another place"
+        ) from error
+    if not os.access(folder.parent, os.W_OK):
+        raise UserError(f"cannot write the cache {folder.parent} (no permission): set SCOREFIELD_CACHE to another place")
     with written_aside(folder) as aside:
         aside.mkdir()
         rows, labels, digests, official = write_rows(aside / "rows", source, examples, progress)
         splits = assign(digests, official)
-        if not len(splits["train"]):
-            raise UserError(f"{source}: nothing is left to train on, all examples are the same")
+        if not all(len(indices) for indices in splits.values()):
+            different, usable = len(np.unique(digests[~official])), int((~official).sum())
+            raise UserError(
+                f"{source}: only {different} of the {usable} examples are different, too few to train and to hold some out: "
+                "give more different ones"
+            )
         for name, indices in splits.items():
             write_split(aside, name, rows, indices, labels if examples.classes else None)
         scaling = scaling_of(np.load(aside / "train.npy", mmap_mode="r"), examples, source)
@@ -85,24 +97,28 @@ def write_rows(
     with open(path, "wb") as file:
         for example in progress(examples.read(), f"reading {source}", examples.total):
             first = first or example
-            file.write(np.ascontiguousarray(example.x).tobytes())
+            if example.x.shape != first.x.shape:
+                raise UserError(
+                    f"{source}: example {len(notes)} (counted from 0) has shape {example.x.shape} and the first "
+                    f"{first.x.shape}: make all alike, images by --reading.size and --reading.channels"
+                )
+            file.write(example.x.tobytes())
             notes.append((example.label, digest(example.x), example.official_test))
     if first is None or len(notes) < FEWEST:
-        raise UserError(
-            f"{source}: {len(notes)} examples are too few, at least {FEWEST} are needed to train and to hold some out"
-        )
+        raise UserError(f"{source}: {len(notes)} examples are too few, give at least {FEWEST} to train and to hold some out")
     rows = np.memmap(path, first.x.dtype, "r", shape=(len(notes), *first.x.shape))
     labels, digests, official = zip(*notes, strict=True)
     return rows, np.array(labels), np.array(digests, np.uint64), np.array(official)
 
 
 def write_split(folder: Path, name: str, rows: np.ndarray, indices: np.ndarray, labels: np.ndarray | None) -> None:
-    """`name`.npy and `name`-labels.npy."""
-    out = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", rows.dtype, (len(indices), *rows.shape[1:]))
-    for start in range(0, len(indices), CHUNK):
-        out[start : start + CHUNK] = rows[indices[start : start + CHUNK]]
-    out.flush()
-    if labels is not None:
+    """`name`.npy and, if all its examples have classes, `name`-labels.npy."""
+    header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False}
+    with open(folder / f"{name}.npy", "wb") as file:  # not through a memory map, which a full disk would kill
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (len(indices), *rows.shape[1:])})
+        for start in range(0, len(indices), chunk := chunk_rows(rows)):
+            file.write(rows[indices[start : start + chunk]].tobytes())
+    if labels is not None and (labels[indices] >= 0).all():
         np.save(folder / f"{name}-labels.npy", labels[indices])
 
 
@@ -110,25 +126,39 @@ def scaling_of(train: np.ndarray, examples: Examples, source: str) -> Scaling:
     """Mean and standard deviation in float64: of all pixels together, or of each column."""
     axes = None if examples.kind == "images" else 0
     count = train.size if axes is None else len(train)
-    mean = sum(part.sum(axes) for part in in_chunks(train)) / count
-    variance = sum(((part - mean) ** 2).sum(axes) for part in in_chunks(train)) / count
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below
+        mean = sum(part.sum(axes) for part in in_chunks(train)) / count
+        variance = sum(((part - mean) ** 2).sum(axes) for part in in_chunks(train)) / count
     shift, scale = np.atleast_1d(mean), np.atleast_1d(np.sqrt(variance))
-    if not (scale > 1e-12 * np.maximum(1, np.abs(shift))).all():
-        where = "all pixels have" if axes is None else f"column {int(np.argmin(scale))} (counted from 0) has"
-        raise UserError(
-            f"{source}: {where} the same value {shift[np.argmin(scale)]:g}, so there is no density to learn; leave it out"
-        )
+    if len(bad := np.flatnonzero(~np.isfinite(scale))):
+        raise UserError(f"{source}: column {bad[0]} (counted from 0) is too large to have a variance: divide it by a constant")
+    if len(bad := np.flatnonzero(scale <= 1e-12 * np.abs(shift))):  # nothing but rounding errors
+        where = "all pixels have" if axes is None else f"column {bad[0]} (counted from 0) has"
+        raise UserError(f"{source}: {where} the same value {shift[bad[0]]:g}, so there is no density to learn: leave it out")
     return Scaling(tuple(shift.tolist()), tuple(scale.tolist()), examples.levels)
 
 
 def in_chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
     """Rows in float64, a part at a time."""
-    for start in range(0, len(rows), CHUNK):
-        yield rows[start : start + CHUNK].astype(np.float64)
+    for start in range(0, len(rows), chunk := chunk_rows(rows)):
+        yield rows[start : start + chunk].astype(np.float64)
+
+
+def chunk_rows(rows: np.ndarray) -> int:
+    """How many rows may be in memory at once."""
+    return max(1, CHUNK_BYTES // rows[:1].nbytes)
 
 
 def read_cache(folder: Path, source: str) -> Data:
-    """A cache that lies there whole."""
+    """A cache that lies there whole; `UserError` if somebody damaged it."""
+    try:
+        return opened(folder, source)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the cache {folder} of {source} is damaged ({error}): remove that folder") from error
+
+
+def opened(folder: Path, source: str) -> Data:
+    """The data in a cache; raises nearly anything if it is damaged."""
     facts = json.loads((folder / "meta.json").read_text())
 
     def split(name: str) -> Split:

@@ -1,17 +1,21 @@
 """Image data sets of the Hugging Face hub."""
 
-from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
 from typing import Any
 
-from scorefield.data.examples import Example, Examples
-from scorefield.data.images import Reading, is_grey, pixels
+from PIL import Image
+
+from scorefield.data.examples import Examples
+from scorefield.data.images import FORMATS, Picture, Reading, image_examples
 from scorefield.errors import UserError
 
 
 def hub_dataset(name: str, reading: Reading) -> Examples:
-    """The images of `owner/name`: its first image column, its first class column if it has one, its test split if official.
+    """The images of `owner/name`: its first image column, and its column `label`, or else the first one of classes.
 
-    Loading scripts are never run (`datasets` ≥ 4 has none). Grey or colour is taken from the first image.
+    The splits `train` and, as the official test set, `test` are taken; without `train`, the first split alone. Loading
+    scripts are never run (`datasets` ≥ 4 has none).
 
     Raises:
         UserError: no such data set, no network, or no images in it.
@@ -22,39 +26,35 @@ def hub_dataset(name: str, reading: Reading) -> Examples:
         splits = datasets.load_dataset(name)
     except Exception as error:  # whatever goes wrong in the library, the network or the data set
         reason = " ".join(str(error).split())
-        raise UserError(f"hf:{name} cannot be loaded from the Hugging Face hub: {reason}") from error
-    parts = {k: v for k, v in splits.items() if k in ("train", "test")} or dict(list(splits.items())[:1])
+        raise UserError(
+            f"hf:{name} cannot be loaded from the Hugging Face hub: {reason}; check the name and the network"
+        ) from error
+    parts = {k: v for k, v in splits.items() if k in ("train", "test")} if "train" in splits else dict([*splits.items()][:1])
     features = next(iter(parts.values())).features
     column = next((k for k, f in features.items() if isinstance(f, datasets.Image)), None)
     if column is None:
-        raise UserError(f"hf:{name} has no column of images; its columns are {', '.join(features)}")
-    label = next((k for k, f in features.items() if isinstance(f, datasets.ClassLabel)), None)
-    classes = tuple(features[label].names) if label else ()
-    skipped: list[str] = []
+        raise UserError(f"hf:{name} has no column of images, only {', '.join(features)}: choose a data set of images")
+    labels = sorted((k for k, f in features.items() if isinstance(f, datasets.ClassLabel)), key=lambda k: k != "label")
+    pictures = [
+        picture
+        for split, rows in parts.items()
+        for picture in pictures_of(rows, split, column, labels[0] if labels else None, split == "test" and "train" in parts)
+    ]
+    return image_examples(pictures, f"hf:{name}, ", reading, tuple(features[labels[0]].names) if labels else ())
 
-    def read() -> Iterator[Example]:
-        skipped.clear()
-        grey: bool | None = None if reading.channels == "auto" else reading.channels == "grey"
-        shape: tuple[int, ...] | None = None
-        for split, rows in parts.items():
-            for number in range(len(rows)):
-                try:
-                    row: dict[str, Any] = rows[number]
-                    grey = is_grey(row[column]) if grey is None else grey
-                    x = pixels(row[column], reading, grey, deep=False)
-                except (OSError, ValueError, SyntaxError) as error:
-                    if not reading.skip_bad:
-                        raise UserError(
-                            f"hf:{name}, {split} row {number} cannot be read ({error}): --reading.skip-bad leaves it out"
-                        ) from error
-                    skipped.append(f"{split} row {number}")
-                    continue
-                shape = shape or x.shape
-                if x.shape != shape:
-                    raise UserError(
-                        f"hf:{name} holds images of different sizes ({split} row {number} is {x.shape[2]}×{x.shape[1]}): "
-                        "give --reading.size N to make all of them N×N"
-                    )
-                yield Example(x, row[label] if label else -1, split == "test")
 
-    return Examples("images", sum(len(p) for p in parts.values()), 256, read, classes, skipped)
+def pictures_of(rows: Any, split: str, column: str, label: str | None, official_test: bool) -> list[Picture]:
+    """The rows of one split; a missing class is −1."""
+    import datasets
+
+    encoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    classes = [-1] * len(rows) if label is None else [-1 if k is None else k for k in rows[label]]
+    return [Picture(f"{split} row {i}", partial(opened, encoded, i, column), k, official_test) for i, k in enumerate(classes)]
+
+
+def opened(encoded: Any, row: int, column: str) -> Image.Image:
+    """The image of a row, its bytes not yet decoded; `ValueError` if there is none."""
+    value = encoded[row][column]
+    if value is None:
+        raise ValueError("it is empty")
+    return Image.open(value["path"] if value["bytes"] is None else BytesIO(value["bytes"]), formats=FORMATS)

@@ -1,18 +1,25 @@
 """Images: how files of every mode become `(c, h, w)` arrays of integer levels, and folders of them."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from scorefield.data.examples import Example, Examples
 from scorefield.errors import UserError
 
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""what those suffixes may hold; Pillow would also try documents (PDF, EPS by Ghostscript)"""
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 AHEAD = 64
 
@@ -33,31 +40,59 @@ class Reading:
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise UserError(f"--reading.size must be at least 1, got {self.size}")
+        if self.fit not in ("crop", "squash"):
+            raise UserError(f"--reading.fit must be crop or squash, got {self.fit!r}")
+        if self.channels not in ("auto", "grey", "rgb"):
+            raise UserError(f"--reading.channels must be auto, grey or rgb, got {self.channels!r}")
+
+
+class Picture(NamedTuple):
+    """One image of a collection: its name, how to open it (nothing is decoded yet), its class or −1."""
+
+    name: str
+    open: Callable[[], Image.Image]
+    label: int = -1
+    official_test: bool = False
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether it has 16 bits a pixel (grey only)."""
+    """Whether it has more than 8 bits a pixel (grey only)."""
     return image.mode in DEEP_MODES
 
 
 def is_grey(image: Image.Image) -> bool:
     """Whether the mode has no colour (a palette counts as colour)."""
-    return is_deep(image) or image.mode in ("1", "L", "LA")
+    return is_deep(image) or image.mode in ("1", "L", "LA", "F")
 
 
 def pixels(image: Image.Image, reading: Reading, grey: bool, deep: bool) -> np.ndarray:
-    """`(c, h, w)` uint8, or uint16 if `deep`: turned upright by EXIF, transparency on white, palettes expanded."""
+    """`(c, h, w)` uint8, or uint16 if `deep`: turned upright by EXIF, transparency on white, palettes expanded.
+
+    Raises:
+        ValueError: pixels that are neither 8-bit nor 16-bit integers; Pillow raises more for damaged files.
+    """
     image = ImageOps.exif_transpose(image)
-    if deep:
-        image = resized(Image.fromarray(np.asarray(image).astype(np.int32)), reading)
-        return np.asarray(image).clip(0, 65535).astype(np.uint16)[None]
+    if image.mode == "F":
+        raise ValueError("its pixels are floats, not 8-bit or 16-bit integers")
     if is_deep(image):
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+        levels = sixteen_bits(image)
+        if deep:
+            wide = resized(Image.fromarray(levels.astype(np.int32)), reading)
+            return np.asarray(wide).clip(0, 65535).astype(np.uint16)[None]
+        image = Image.fromarray((levels // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     array = np.asarray(resized(image.convert("L" if grey else "RGB"), reading))
     return array[None] if grey else array.transpose(2, 0, 1)
+
+
+def sixteen_bits(image: Image.Image) -> np.ndarray:
+    """Levels `(h, w)` of an image with more than 8 bits; `ValueError` if 16 do not hold them."""
+    levels = np.asarray(image)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise ValueError(f"its pixels reach from {levels.min()} to {levels.max()}, outside the 16 bits 0 … 65535")
+    return levels.astype(np.uint16)
 
 
 def resized(image: Image.Image, reading: Reading) -> Image.Image:
@@ -74,63 +109,75 @@ def image_folder(folder: Path, reading: Reading) -> Examples:
     """All images below a folder, hidden files and other suffixes left out; errors as in `open_data`."""
     paths = image_paths(folder)
     if not paths:
-        raise UserError(
-            f"no images in {folder}: scorefield looks for {', '.join(sorted(common_suffixes()))}, in sub-folders too"
-        )
+        raise UserError(f"no images in {folder}: scorefield looks for {', '.join(SUFFIXES)}, in sub-folders too")
     classes = class_names(folder, paths)
-    skipped: list[str] = []
-    grey, deep = common_mode(folder, paths, reading, skipped)
+    number = {name: k for k, name in enumerate(classes)}
+    names = [path.relative_to(folder) for path in paths]
+    pictures = [
+        Picture(str(name), partial(Image.open, path, formats=FORMATS), number.get(name.parts[0], -1))
+        for name, path in zip(names, paths, strict=True)
+    ]
+    return image_examples(pictures, f"{folder}/", reading, classes)
 
-    def decode(path: Path) -> np.ndarray | UserError:
+
+def image_examples(pictures: Sequence[Picture], where: str, reading: Reading, classes: tuple[str, ...]) -> Examples:
+    """Pictures read in order, of one shape; `where` stands before their names in messages. Films give their first frame.
+
+    The examples raise:
+        UserError: an unreadable image (unless `reading.skip_bad`), or one whose size differs from the first's.
+    """
+    grey, deep = common_mode(pictures, reading)
+    skipped: list[str] = []
+
+    def decode(picture: Picture) -> np.ndarray | UserError:
         try:
-            with Image.open(path) as image:
+            with picture.open() as image:
                 return pixels(image, reading, grey, deep)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # damaged files make Pillow raise almost anything
+            reason = " ".join(str(error).split()) or type(error).__name__
             return UserError(
-                f"{path} cannot be read ({error}): mend or remove it, or leave such files out with --reading.skip-bad"
+                f"{where}{picture.name} cannot be read ({reason}): mend or remove it, "
+                "or leave such images out with --reading.skip-bad"
             )
 
     def read() -> Iterator[Example]:
-        first: tuple[Path, tuple[int, ...]] | None = None
+        first: tuple[str, tuple[int, ...]] | None = None
         skipped.clear()
-        for path, array in decoded(paths, decode):
+        for picture, array in decoded(pictures, decode):
             if isinstance(array, UserError):
                 if not reading.skip_bad:
                     raise array
-                skipped.append(str(path.relative_to(folder)))
+                skipped.append(picture.name)
                 continue
-            first = first or (path, array.shape)
+            first = first or (picture.name, array.shape)
             if array.shape != first[1]:
                 raise UserError(
-                    f"images of different sizes: {first[0]} is {size_of(first[1])}, {path} is {size_of(array.shape)}; "
-                    "give --reading.size N to make all of them N×N"
+                    f"images of different sizes: {where}{first[0]} is {size_of(first[1])}, {where}{picture.name} is "
+                    f"{size_of(array.shape)}; give --reading.size N to make all of them N×N"
                 )
-            yield Example(array, classes.index(path.relative_to(folder).parts[0]) if classes else -1)
+            yield Example(array, picture.label, picture.official_test)
 
-    return Examples("images", len(paths), 65536 if deep else 256, read, classes, skipped)
+    return Examples("images", len(pictures), 65536 if deep else 256, read, classes, skipped)
 
 
-def decoded(paths: list[Path], decode: object) -> Iterator[tuple[Path, np.ndarray | UserError]]:
-    """Paths and their arrays in order, decoded a little ahead by threads (Pillow releases the interpreter's lock)."""
-    todo = iter(paths)
+def decoded(
+    pictures: Sequence[Picture], decode: Callable[[Picture], np.ndarray | UserError]
+) -> Iterator[tuple[Picture, np.ndarray | UserError]]:
+    """Pictures and their arrays in order, decoded a little ahead by threads (Pillow releases the interpreter's lock)."""
+    todo = iter(pictures)
     with ThreadPoolExecutor() as pool:
-        pending = [(p, pool.submit(decode, p)) for p in islice(todo, AHEAD)]  # type: ignore[arg-type, var-annotated]
+        pending: deque[tuple[Picture, Future[np.ndarray | UserError]]] = deque()
+        pending.extend((p, pool.submit(decode, p)) for p in islice(todo, AHEAD))
         while pending:
-            path, future = pending.pop(0)
-            for following in islice(todo, 1):
-                pending.append((following, pool.submit(decode, following)))  # type: ignore[arg-type]
-            yield path, future.result()
+            picture, future = pending.popleft()
+            pending.extend((p, pool.submit(decode, p)) for p in islice(todo, 1))
+            yield picture, future.result()
 
 
 def image_paths(folder: Path) -> list[Path]:
     """Image files below a folder in a fixed order."""
-    suffixes = set(Image.registered_extensions())
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-
-
-def common_suffixes() -> set[str]:
-    return {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"} & set(Image.registered_extensions())
 
 
 def class_names(folder: Path, paths: list[Path]) -> tuple[str, ...]:
@@ -139,18 +186,21 @@ def class_names(folder: Path, paths: list[Path]) -> tuple[str, ...]:
     return tuple(sorted({p[0] for p in parts})) if all(len(p) > 1 for p in parts) else ()
 
 
-def common_mode(folder: Path, paths: list[Path], reading: Reading, skipped: list[str]) -> tuple[bool, bool]:
-    """(grey, deep) for the whole folder, from the files' headers."""
+def common_mode(pictures: Sequence[Picture], reading: Reading) -> tuple[bool, bool]:
+    """(grey, deep) for all pictures together, from the files' headers."""
+    if reading.channels == "rgb":
+        return False, False
     modes = set()
-    for path in paths:
+    for picture in pictures:
         try:
-            with Image.open(path) as image:
+            with picture.open() as image:
                 modes.add((is_grey(image), is_deep(image)))
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # named when it is read
-    grey = reading.channels == "grey" or (reading.channels == "auto" and all(g for g, _ in modes))
-    return grey, grey and bool(modes) and all(d for _, d in modes)
+        except Exception:  # it is named when it is decoded
+            continue
+    grey = reading.channels == "grey" or all(g for g, _ in modes)
+    return grey, bool(modes) and all(d for _, d in modes)
 
 
 def size_of(shape: tuple[int, ...]) -> str:
+    """Width × height of `(c, h, w)`."""
     return f"{shape[2]}×{shape[1]}"

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scorefield.data.arrays import array_file, idx_folder, idx_images
+from scorefield.data.arrays import array_file, idx_examples, idx_folder, looks_like_idx
 from scorefield.data.cache import Data, build, read_cache
 from scorefield.data.examples import Example, Examples, Progress
 from scorefield.data.hub import hub_dataset
 from scorefield.data.images import Reading, image_folder
 from scorefield.errors import UserError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """where Debian's package dataset-fashion-mnist puts it"""
 FASHION_CLASSES = (
@@ -33,7 +33,7 @@ class Source(NamedTuple):
 
 def open_data(
     source: str,
-    reading: Reading | None = None,
+    reading: Reading = Reading(),
     *,
     cache: Path | None = None,
     progress: Progress = lambda items, label, total: items,
@@ -42,43 +42,46 @@ def open_data(
 
     Args:
         source: `digits`, `fashion-mnist`, `hf:owner/name`, or the path of a folder of images, of a folder or file in MNIST's
-            idx format, or of a `.npy` or `.npz` file.
+            idx format, or of a `.npy` or `.npz` file. Files that changed are read again; hub data sets are not looked at again.
+        reading: how images are read; for other data only the default will do.
         cache: folder for caches; by default `$SCOREFIELD_CACHE`, `$XDG_CACHE_HOME/scorefield` or `~/.cache/scorefield`.
 
     Raises:
         UserError: nothing there, nothing usable in it, fewer than 10 examples, an unreadable file, NaN, mixed sizes.
     """
-    reading = reading or Reading()
     found = find(source)
     key = blake2b(repr((CACHE_VERSION, found.facts, reading)).encode(), digest_size=10).hexdigest()
     folder = (cache or cache_root()) / key
     if not (folder / "meta.json").exists():
-        build(folder, source, found.open(reading), progress)
+        examples = found.open(reading)
+        if examples.kind == "vectors" and (reading.size is not None or reading.channels != "auto"):
+            raise UserError(f"--reading.size and --reading.channels are for images, and {source} holds vectors: leave them out")
+        build(folder, source, examples, progress)
     return read_cache(folder, source)
 
 
 def cache_root() -> Path:
     """Where caches lie if nothing else is said."""
     if own := os.environ.get("SCOREFIELD_CACHE"):
-        return Path(own)
+        return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scorefield"
 
 
 def find(source: str) -> Source:
     """The source a name or path stands for; `UserError` if it stands for none."""
     if source == "digits":
-        return Source(["digits"], lambda reading: digits())
+        return Source(["digits"], digits)
     if source == "fashion-mnist":
         return fashion_mnist()
     if source.startswith("hf:"):
         name = source.removeprefix("hf:")
         return Source(["hf", name], lambda reading: hub_dataset(name, reading))
     try:
-        return path_source(Path(source))
+        return path_source(Path(source).expanduser())
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"cannot read {source!r}: {error}") from error
+        raise UserError(f"cannot read {source!r}: {error}; choose another place") from error
 
 
 def path_source(path: Path) -> Source:
@@ -86,28 +89,33 @@ def path_source(path: Path) -> Source:
         return Source(stats(path), lambda reading: idx_folder(path, reading) or image_folder(path, reading))
     if not path.exists():
         raise UserError(f"no data at {path}: give a file, a folder, hf:owner/name, or one of digits, fashion-mnist")
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz"):
         return Source(stats(path), lambda reading: array_file(path, reading))
     if path.suffix.lower() in TABLES:
         raise UserError(
             f"{path} is a table, and tables come in a later version: save its numbers as a .npy file of floats (n, d)"
         )
-    if "idx" in path.name and "ubyte" in path.name:
-        return Source(stats(path), lambda reading: idx_images(path, reading))
-    raise UserError(f"{path} is no data scorefield reads: a folder of images, a .npy, .npz or …-idx3-ubyte[.gz] file")
+    if looks_like_idx(path):
+        return Source(stats(path), lambda reading: idx_examples([path], reading))
+    raise UserError(f"{path} is no data scorefield reads: give a folder of images, a .npy, .npz or …-idx3-ubyte[.gz] file")
 
 
 def stats(path: Path) -> list[object]:
-    """Path, and name, size and time of every file: what a cache is valid for."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    beside = list(path.parent.glob("*-labels-idx1-ubyte*")) if path.is_file() else []
-    return [str(path.resolve()), *((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in [*files, *beside])]
+    """Absolute path, and name, size and time of every file that is not hidden: what a cache is valid for."""
+    root = path.resolve()
+    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    beside = sorted(root.parent.glob("*-labels-idx1-ubyte*")) if "-images-idx3" in root.name else []
+    names = [(p.relative_to(root).parts if root.is_dir() else (p.name,), p.stat()) for p in [*files, *beside]]
+    shown = [(parts, s) for parts, s in names if root.is_file() or not any(part.startswith(".") for part in parts)]
+    return [str(root), *(("/".join(parts), s.st_size, s.st_mtime_ns) for parts, s in shown)]
 
 
-def digits() -> Examples:
-    """scikit-learn's 8×8 handwritten digits, grey levels 0 … 16."""
+def digits(reading: Reading) -> Examples:
+    """scikit-learn's 8×8 handwritten digits, grey levels 0 … 16; other sizes or colours would not keep these levels."""
     from sklearn.datasets import load_digits
 
+    if reading.size not in (None, 8) or reading.channels == "rgb":
+        raise UserError("digits are 8×8 and grey: leave out --reading.size and --reading.channels")
     bunch = load_digits()
     rows = bunch.images.astype(np.uint8)[:, None]
 
@@ -120,7 +128,7 @@ def digits() -> Examples:
 def fashion_mnist() -> Source:
     """Debian's files if they are installed, else the Hugging Face hub."""
     if FASHION_MNIST.is_dir():
-        return Source(stats(FASHION_MNIST), lambda reading: fashion_files(reading))
+        return Source(stats(FASHION_MNIST), fashion_files)
     name = "zalando-datasets/fashion_mnist"
     return Source(["hf", name], lambda reading: hub_dataset(name, reading))
 
