@@ -72,6 +72,35 @@ class Energy(nn.Module, ABC):
         return -self.log_density(x, sigma, cond)
 
 
+class Field(NamedTuple):
+    """A score at a noise level and a condition, frozen: the vector field x ↦ ∇ log p_σ(x) of which traces are taken."""
+
+    model: Score
+    sigma: float | Tensor = 0.0
+    cond: Tensor | None = None
+
+    def score(self, x: Tensor) -> Tensor:
+        """∇ₓ log p_σ(x), `(b, *event)`."""
+        return self.model.score(x, self.sigma, self.cond)
+
+
+class TraceEstimate(NamedTuple):
+    """A score `(b, *event)`, the trace of its Jacobian `(b,)`, and the standard error of that trace `(b,)`.
+
+    `se` is None where the trace is exact, and where a single probe leaves it unknown.
+    """
+
+    score: Tensor
+    trace: Tensor
+    se: Tensor | None
+
+
+class JacobianTrace(Protocol):
+    """tr ∇s = Δ log p_σ, with the score it is the divergence of; differentiable if and only if grad mode is on."""
+
+    def __call__(self, field: Field, x: Tensor, *, generator: torch.Generator | None = None) -> TraceEstimate: ...
+
+
 class Loss(NamedTuple):
     """One number per example, unreduced: `value` `(b,)`, the noise level of each, and anything worth logging."""
 
