@@ -5,7 +5,7 @@ import torch
 
 from scorefield.models import ModelSpec, ScoreModel
 from scorefield.networks import MLPConfig
-from scorefield.objectives import DenoisingAt, DenoisingScoreMatching, Geometric
+from scorefield.objectives import DenoisingAt, DenoisingScoreMatching, Geometric, LogNormal
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -13,9 +13,15 @@ def test_settings_out_of_range_are_refused() -> None:
         DenoisingScoreMatching(weighting="snr")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least 2 levels, got 1"):
         Geometric(count=1)
-    for sigma in (0.0, -1.0, float("inf"), float("nan")):
+    for value in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="denoising needs noise"):
-            DenoisingAt(sigma)
+            DenoisingAt(value)
+        with pytest.raises(ValueError, match="sigma_data must be positive, got"):
+            DenoisingScoreMatching(sigma_data=value)
+        with pytest.raises(ValueError, match="a finite mean and a positive std, got -0.5 and"):
+            LogNormal(std=value)
+    with pytest.raises(ValueError, match="a finite mean and a positive std, got nan and 1.2"):
+        LogNormal(mean=float("nan"))
 
 
 def test_a_level_the_model_was_not_trained_on_is_refused() -> None:

@@ -30,13 +30,21 @@ class NoiseDistribution(Protocol):
 
 @dataclass(frozen=True)
 class LogNormal:
-    """log σ ~ N(mean, std²), cut to the range (Karras et al. 2022, table 1; σ in units of standard deviation 1)."""
+    """log σ ~ N(mean, std²), cut to the range (Karras et al. 2022, table 1; σ in units of standard deviation 1).
+
+    Raises:
+        ValueError: `mean` is not finite, or `std` not positive and finite.
+    """
 
     kind: Literal["lognormal"] = field(default="lognormal", kw_only=True)
     mean: float = -0.5
     """mean of log σ"""
     std: float = 1.2
     """standard deviation of log σ"""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.mean) or not 0 < self.std < math.inf:
+            raise ValueError(f"a log-normal needs a finite mean and a positive std, got {self.mean} and {self.std}")
 
     def quantile(self, u: Tensor, sigma_range: tuple[float, float]) -> Tensor:
         low, high = (0.5 * math.erfc((self.mean - math.log(s)) / self.std / math.sqrt(2)) for s in sigma_range)
@@ -93,6 +101,8 @@ class DenoisingScoreMatching:
     def __post_init__(self) -> None:
         if self.weighting not in ("edm", "sigma2"):
             raise ValueError(f"unknown weighting {self.weighting!r}: choose edm or sigma2")
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
 
     def __call__(
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
