@@ -67,3 +67,9 @@ def test_noise_frequencies_span_an_eighth_to_eight_periods() -> None:
 def test_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"network mlp takes vectors of shape \(d,\), got .*\(1, 8, 8\): use unet"):
         MLPConfig().build((1, 8, 8))
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for name, least in (("width", 1), ("blocks", 1), ("frequencies", 0)):
+        with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
+            MLPConfig(**{name: least - 1})

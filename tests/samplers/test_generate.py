@@ -72,6 +72,22 @@ def test_levels_the_model_was_not_trained_on_are_refused(kind: type) -> None:
             next(iter(kind(sigma_range=pair)(model, torch.zeros(3, 2))))
 
 
+@pytest.mark.parametrize("kind", [Euler, Heun, AnnealedLangevin])
+@pytest.mark.parametrize("ends", [None, (0.0, 5.0), (0.1, float("inf"))], ids=str)
+def test_levels_without_an_end_must_be_given_one(kind: type, ends: tuple[float, float] | None) -> None:
+    """An analytic density answers for every level; walking from ∞ or to 0 would give NaN."""
+    sampler = kind(sigma_range=ends)
+    with pytest.raises(ValueError, match=r"cannot be walked: give the sampler a sigma_range like \(0.002, 80\)"):
+        list(generate(NORMAL, sampler, 1, (2,)))
+
+
+def test_a_chain_that_would_not_move_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"smallest level is 0, .* give sigma or step_size"):
+        list(generate(NORMAL, Langevin(2), 1, (2,)))
+    (x,) = generate(NORMAL, Langevin(2, step_size=0.1), 1, (2,))  # at the level 0 itself, of which the density has a score
+    assert x.isfinite().all()
+
+
 def test_where_samplers_start() -> None:
     g = lambda: torch.Generator().manual_seed(0)  # noqa: E731
     z = torch.randn(2000, 2, generator=g())
@@ -93,6 +109,12 @@ def test_settings_out_of_range_are_refused() -> None:
             Langevin(sigma=value)
         with pytest.raises(ValueError, match="step_ratio must be positive"):
             AnnealedLangevin(step_ratio=value)
+        for kind in (Euler, Heun):
+            with pytest.raises(ValueError, match="rho must be positive"):
+                kind(rho=value)
+    for value in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature must be at least 0"):
+            Langevin(temperature=value)
 
 
 def test_defaults_follow_the_level() -> None:

@@ -11,7 +11,11 @@ from scorefield.networks.embedding import CoordinateEmbedding, NoiseEmbedding
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """A residual MLP; for vectors of any dimension."""
+    """A residual MLP; for vectors of any dimension.
+
+    Raises:
+        ValueError: a number below 1, or negative `frequencies`.
+    """
 
     kind: Literal["mlp"] = field(default="mlp", kw_only=True)
     width: int = 256
@@ -20,6 +24,11 @@ class MLPConfig:
     """residual blocks"""
     frequencies: int = 6
     """sinusoids a coordinate, for thin structures in low dimension (0: none)"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("width", 1), ("blocks", 1), ("frequencies", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def build(self, event_shape: tuple[int, ...], classes: int = 0) -> "MLP":
         """The network for vectors `(d,)`; raises `ValueError` for other events."""

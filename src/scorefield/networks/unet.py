@@ -19,7 +19,11 @@ from scorefield.networks.mlp import label_or_null
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """A U-Net; for images of any side, in practice 8×8 to 64×64."""
+    """A U-Net; for images of any side, in practice 8×8 to 64×64.
+
+    Raises:
+        ValueError: a number below 1, or no multipliers.
+    """
 
     kind: Literal["unet"] = field(default="unet", kw_only=True)
     channels: int = 64
@@ -32,6 +36,13 @@ class UNetConfig:
     """pixel-unshuffling: 2 makes each 2×2 patch one position"""
     attention: bool = False
     """self-attention at the lowest resolution"""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "blocks", "fold"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers must be one or more numbers of at least 1, got {self.multipliers}")
 
     def build(self, event_shape: tuple[int, ...], classes: int = 0) -> "UNet":
         """The network for images `(c, h, w)`; raises `ValueError` for other events."""
@@ -143,11 +154,15 @@ class Upsample(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over positions, heads of 32 features, residual."""
+    """Self-attention over positions, heads of 32 features (a single head if that does not divide the width), residual.
+
+    Written out: PyTorch's fused kernels cannot be differentiated twice, as the training of an energy does, and at the few
+    positions of these images they are no faster.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = max(1, width // 32)
+        self.heads = width // 32 if width % 32 == 0 else 1
         self.norm = ChannelNorm(width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.leave = zeroed(nn.Conv2d(width, width, 1))
@@ -156,7 +171,8 @@ class Attention(nn.Module):
         b, c, height, width = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, height, width)
+        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+        h = (weights @ v).transpose(-1, -2).reshape(b, c, height, width)
         return x + self.leave(h)
 
 

@@ -17,12 +17,16 @@ from torch import Tensor
 from scorefield.interfaces import Score, State
 from scorefield.models import denoise
 from scorefield.samplers.levels import geometric, levels_of, standard_normal
-from scorefield.samplers.reverse import check_steps
+from scorefield.samplers.reverse import check_positive, check_steps
 
 
 @dataclass(frozen=True)
 class Langevin:
-    """Plain Langevin dynamics at one noise level; samples p_σ up to a bias of order h, and mixes badly between modes."""
+    """Plain Langevin dynamics at one noise level; samples p_σ up to a bias of order h, and mixes badly between modes.
+
+    Raises:
+        ValueError: a setting out of range; when called, a default step at the level 0, which would not move.
+    """
 
     steps: int = 1000
     """Langevin steps"""
@@ -38,6 +42,8 @@ class Langevin:
     def __post_init__(self) -> None:
         check_steps(self.steps)
         check_positive(step_size=self.step_size, sigma=self.sigma)
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
 
     @property
     def states(self) -> int:
@@ -54,6 +60,8 @@ class Langevin:
     ) -> Iterator[State]:
         sigma = model.sigma_range[0] if self.sigma is None else self.sigma
         h = 0.1 * sigma**2 if self.step_size is None else self.step_size
+        if h == 0:
+            raise ValueError("the model's smallest level is 0, where the default step 0.1 σ² is 0: give sigma or step_size")
         level = x.new_tensor(sigma)
         yield State(x, level, {})
         for _ in range(self.steps):
@@ -118,10 +126,3 @@ def langevin_step(
     """x + h ∇log p_σ(x) + √(2hτ) z."""
     z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     return x + h * model.score(x, sigma, cond) + math.sqrt(2 * h * temperature) * z
-
-
-def check_positive(**values: float | None) -> None:
-    """Raises `ValueError` naming the first value that is given and not positive and finite."""
-    for name, value in values.items():
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive, got {value}")

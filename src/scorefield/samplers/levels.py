@@ -1,5 +1,6 @@
 """Grids of noise levels, from large to small, apart from the samplers that walk them."""
 
+import math
 from typing import Protocol
 
 import torch
@@ -31,14 +32,14 @@ def levels_of(sampler: HasLevels, model: Score) -> tuple[float, float]:
     """The sampler's own range of levels, by default the model's.
 
     Raises:
-        ValueError: the sampler asks for levels the model was not trained on.
+        ValueError: levels the model does not answer for, or that reach to 0 or without end, as an analytic density's do.
     """
     low, high = model.sigma_range
-    if sampler.sigma_range is None:
-        return low, high
-    a, b = sampler.sigma_range
+    a, b = sampler.sigma_range or (low, high)
     if not low <= a < b <= high:
         raise ValueError(f"sampler levels ({a:g}, {b:g}) must lie in the model's sigma_range [{low:g}, {high:g}]")
+    if a == 0 or math.isinf(b):
+        raise ValueError(f"levels from {b:g} down to {a:g} cannot be walked: give the sampler a sigma_range like (0.002, 80)")
     return a, b
 
 

@@ -6,6 +6,7 @@ step, from σ_min to 0, is Euler's, which is Tweedie's denoiser.
 Reference: Karras et al. 2022, arXiv:2206.00364 (algorithm 1).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,6 +34,7 @@ class Euler:
 
     def __post_init__(self) -> None:
         check_steps(self.steps, at_least=2)
+        check_positive(rho=self.rho)
 
     @property
     def states(self) -> int:
@@ -81,3 +83,10 @@ def check_steps(steps: int, at_least: int = 1) -> None:
     """Raises `ValueError` when a sampler is asked for fewer steps than it can take."""
     if steps < at_least:
         raise ValueError(f"steps must be at least {at_least}, got {steps}")
+
+
+def check_positive(**values: float | None) -> None:
+    """Raises `ValueError` naming the first value that is given and not positive and finite."""
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive, got {value}")
