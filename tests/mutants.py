@@ -93,6 +93,46 @@ MUTANTS = [
     ),
     Mutant("training/log.py", "detach().double() / dimensions", "detach().double()", "tests/training/test_log.py"),
     Mutant("system.py", "        sync(aside)\n", "", "tests/test_system.py"),
+    Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "((-flips).sigmoid() ** 2)", "tests/objectives"),
+    Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "flips.sigmoid()", "tests/objectives"),
+    Mutant("objectives/ratio.py", "(leaving**2 - 2 * returning)", "(leaving**2 - returning)", "tests/objectives"),
+    Mutant("objectives/ratio.py", "(leaving**2 - 2 * returning)", "(leaving**2 + 2 * returning)", "tests/objectives"),
+    Mutant(
+        "objectives/ratio.py", "log_ratios.exp(), (-log_ratios).exp()", "log_ratios.exp(), log_ratios.exp()", "tests/objectives"
+    ),
+    Mutant("objectives/ratio.py", "not isinstance(model, Energy))", "True)", "tests/objectives"),
+    Mutant("objectives/ratio.py", "returning = _returning(model, x, cond)", "returning = leaving", "tests/objectives"),
+    Mutant("objectives/ratio.py", "cond.repeat_interleave(d * k, 0)", "cond.repeat(d * k, 1)", "tests/objectives"),
+    Mutant("objectives/ratio.py", "Loss(-log_conditionals", "Loss(log_conditionals", "tests/objectives"),
+    Mutant("objectives/ratio.py", "Loss(-model.log_density", "Loss(model.log_density", "tests/objectives"),
+    Mutant(
+        "objectives/ratio.py", ' or not getattr(model, "normalised", not isinstance(model, Energy))', "", "tests/objectives"
+    ),
+    Mutant(
+        "objectives/generalised.py", "inverse.sum((1, 2))", "inverse.gather(2, x[:, :, None]).sum((1, 2))", "tests/objectives"
+    ),
+    Mutant("objectives/generalised.py", "(-log_conditionals(", "(log_conditionals(", "tests/objectives"),
+    Mutant("objectives/generalised.py", ".flatten(1), -trace)", ".flatten(1), trace)", "tests/objectives"),
+    Mutant("objectives/generalised.py", "sum(1) - 2 * adjoint", "sum(1) - adjoint", "tests/objectives"),
+    Mutant("objectives/generalised.py", "(ratio**2).sum(1)", "(ratio**2).sum(1) / 2", "tests/objectives"),
+    Mutant(
+        "densities/discrete.py",
+        "return by_state.log_softmax(2)",
+        "return by_state.log_softmax(1)",
+        "tests/densities/test_discrete.py",
+    ),
+    Mutant(
+        "densities/discrete.py",
+        "by_state - at_x[:, None, None]",
+        "at_x[:, None, None] - by_state",
+        "tests/densities/test_discrete.py",
+    ),
+    Mutant("densities/discrete.py", "phi @ above * phi", "phi @ (above + above.T) * phi", "tests/densities/test_discrete.py"),
+    Mutant("densities/discrete.py", "(output - output.gather(2, x[:, :, None]))", "output", "tests/densities/test_discrete.py"),
+    Mutant(
+        "densities/discrete.py", "cond.repeat_interleave(count, 0)", "cond.repeat(count, 1)", "tests/densities/test_discrete.py"
+    ),
+    Mutant("densities/discrete.py", "self.logits.log_softmax(0)", "self.logits", "tests/densities/test_discrete.py"),
 ]
 
 

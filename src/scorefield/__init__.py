@@ -4,12 +4,42 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from scorefield.densities import GaussianMixture, eight_gaussians, gaussian, ring
+from scorefield.densities import (
+    ConcreteScore,
+    DiscreteDensity,
+    FiniteSoftmax,
+    GaussianMixture,
+    Pairwise,
+    Ratios,
+    eight_gaussians,
+    enumerate_states,
+    gaussian,
+    log_conditionals,
+    log_partition_exact,
+    neighbour_log_ratios,
+    ratios,
+    ring,
+)
 from scorefield.errors import RunError, UserError
 from scorefield.interfaces import Density, Energy, Loss, Objective, Sampler, Score, State
 from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, ScoreModel, denoise, predict_noise
 from scorefield.networks import MLPConfig, UNetConfig
-from scorefield.objectives import DenoisingAt, DenoisingScoreMatching, Geometric, LogNormal, LogUniform
+from scorefield.objectives import (
+    ConcreteScoreMatching,
+    DenoisingAt,
+    DenoisingScoreMatching,
+    GeneralisedScoreMatching,
+    Geometric,
+    Gradient,
+    LogNormal,
+    LogUniform,
+    Marginalisation,
+    MaximumLikelihood,
+    Operator,
+    OperatorRatio,
+    PseudoLikelihood,
+    RatioMatching,
+)
 from scorefield.persistence import load, save_model
 from scorefield.samplers import AnnealedLangevin, Euler, Heun, Langevin, generate
 
@@ -38,9 +68,12 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 __all__ = [
-    "AnnealedLangevin", "DenoisingAt", "DenoisingScoreMatching", "Density", "Energy", "EnergyModel", "Euler",
-    "GaussianMixture", "Geometric", "Heun", "InnerProduct", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig",
-    "ModelSpec", "Objective", "Parameterisation", "Reading", "Run", "RunError", "Sampler", "Score", "ScoreModel", "State",
-    "Training", "UNetConfig", "UserError", "denoise", "eight_gaussians", "evaluate", "gaussian", "generate", "load",
-    "open_data", "predict_noise", "recipe", "ring", "save_model", "train", "write_samples",
+    "AnnealedLangevin", "ConcreteScore", "ConcreteScoreMatching", "DenoisingAt", "DenoisingScoreMatching", "Density",
+    "DiscreteDensity", "Energy", "EnergyModel", "Euler", "FiniteSoftmax", "GaussianMixture", "GeneralisedScoreMatching",
+    "Geometric", "Gradient", "Heun", "InnerProduct", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig",
+    "Marginalisation", "MaximumLikelihood", "ModelSpec", "Objective", "Operator", "OperatorRatio", "Pairwise",
+    "Parameterisation", "PseudoLikelihood", "RatioMatching", "Ratios", "Reading", "Run", "RunError", "Sampler", "Score",
+    "ScoreModel", "State", "Training", "UNetConfig", "UserError", "denoise", "eight_gaussians", "enumerate_states",
+    "evaluate", "gaussian", "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios",
+    "open_data", "predict_noise", "ratios", "recipe", "ring", "save_model", "train", "write_samples",
 ]  # fmt: skip
