@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scorefield.errors import RunError, UserError
-from scorefield.system import Interruption, write_durably, written_aside
+from scorefield.system import Interruption, remove_leftovers, write_durably, written_aside
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -24,24 +24,34 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_folder_appears_whole_and_replaces_none(tmp_path: Path) -> None:
     path = tmp_path / "folder"
-    for name in ("first", "second"):
+
+    def write(name: str) -> None:
         with written_aside(path) as aside:
             aside.mkdir()
             (aside / name).write_text(name)
-    assert [p.name for p in path.iterdir()] == ["second"]
+
+    write("first")
+    with pytest.raises(RunError, match=r"cannot write .*folder.*; what was there is unchanged"):
+        write("second")
+    assert [p.name for p in path.iterdir()] == ["first"]
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])
-def test_an_exception_leaves_what_was_there(error: BaseException, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt(), SystemExit(143), GeneratorExit()], ids=repr)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_an_exception_leaves_what_was_there(error: BaseException, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     write_durably(path, "old")
 
     def interrupted_writing() -> None:
         with written_aside(path) as aside:
-            aside.write_text("half")
+            if kind == "folder":
+                aside.mkdir()
+                (aside / "part").write_text("half")
+            else:
+                aside.write_text("half")
             raise error
 
     with pytest.raises(type(error)):
@@ -75,6 +85,18 @@ def test_a_place_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -> 
     for path in (tmp_path / "missing" / "file.txt", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=r"cannot write .*; choose another place"):
             write_durably(path, "new")
+
+
+def test_leftovers_are_removed_once_they_are_idle(tmp_path: Path) -> None:
+    old, young = tmp_path / ".a.01234567.part", tmp_path / ".b.01234567.part"
+    old.write_text("half")
+    os.utime(old, (0, 0))
+    young.mkdir()
+    (tmp_path / "mine.part").write_text("not hidden, so not ours")
+    remove_leftovers(tmp_path, idle=60)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [young.name, "mine.part"]
+    remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.part"]
 
 
 def test_everything_is_on_disk_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,39 +16,43 @@ from scorefield.errors import RunError, UserError
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed over it once the block ends well, removed if it does not.
+    """A temporary path beside `path`; renamed to it once the block ends well, removed however else it ends.
 
-    The file (or folder) is on disk before it is renamed, so a reader sees the old version or the new one, never a part.
+    A file replaces the one that was there. It is on disk before it is renamed, so a reader sees the old version or the new
+    one, never a part. A folder (whose files the block syncs) replaces nothing: of several writers the first one wins.
 
     Raises:
-        UserError: the folder does not exist or cannot be written.
-        RunError: the disk is full, or another input/output error; what was at `path` is untouched.
+        UserError: the folder around it does not exist or cannot be written.
+        RunError: the disk is full, a folder with something in it is there, or another input/output error; what was at `path`
+            is untouched.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield aside
         sync(aside)
-        replaced = aside.with_suffix(".old")
-        if path.is_dir():  # a folder cannot be renamed over another
-            os.replace(path, replaced)
         os.replace(aside, path)
         sync(path.parent)
-        if replaced.is_dir():
-            shutil.rmtree(replaced)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise RunError(f"cannot write {path}: {'the disk is full' if full else error}; what was there is unchanged") from error
     finally:
-        with suppress(OSError):
-            shutil.rmtree(aside) if aside.is_dir() else aside.unlink(missing_ok=True)
+        remove(aside)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left aside in a folder."""
+def remove(path: Path) -> None:
+    """Remove a file or a folder as far as the system allows."""
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, idle: float = 0.0) -> None:
+    """Remove what killed writers left aside in a folder; where others may be at work, only what was idle for `idle` seconds."""
     for aside in folder.glob(".*.part"):
-        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        with suppress(OSError):  # gone meanwhile
+            if not idle or time.time() - max(p.stat().st_mtime for p in (aside, *aside.glob("*"))) >= idle:
+                remove(aside)
 
 
 def write_durably(path: Path, content: bytes | str) -> None:

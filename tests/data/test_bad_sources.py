@@ -110,6 +110,7 @@ def test_nothing_there(tmp_path: Path, cache: Path) -> None:
     line = refusal(tmp_path / "nowhere", cache)
     assert "nowhere" in line
     assert "digits, fashion-mnist" in line
+    assert "~nobody-of-that-name" in refusal("~nobody-of-that-name/x", cache)
     (tmp_path / "empty").mkdir()
     line = refusal(tmp_path / "empty", cache)
     assert "no images in" in line

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from scorefield import UserError
-from scorefield.data import Batches, Reading, Split, open_data
+from scorefield import RunError, UserError
+from scorefield.data import Batches, Reading, ScaledRows, Split, open_data, random_rows
+from scorefield.data.scaling import Scaling
 from scorefield.data.sources import cache_root
 from scorefield.data.splits import assign, digest
 
@@ -39,7 +41,7 @@ def test_the_second_opening_decodes_nothing(folder: Path, tmp_path: Path, monkey
     first = open_data(str(folder), cache=tmp_path / "cache", progress=progress)
     monkeypatch.setattr(Image, "open", lambda path: pytest.fail("decoded again"))
     second = open_data(str(folder), cache=tmp_path / "cache", progress=progress)
-    assert seen == [f"reading {folder}: 50"]
+    assert seen == [f"looking at {folder}: 50", f"reading {folder}: 50"]
     assert first.folder == second.folder
     assert isinstance(second.splits["train"].x, np.memmap)
     for name, split in first.splits.items():
@@ -55,14 +57,15 @@ def test_a_changed_source_is_read_again(folder: Path, tmp_path: Path) -> None:
     assert open_data(str(folder), Reading(size=2), cache=tmp_path / "cache").event_shape == (1, 2, 2)
 
 
-def test_a_reading_that_breaks_off_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_a_reading_that_breaks_off_leaves_nothing(folder: Path, tmp_path: Path, stop: type[BaseException]) -> None:
     def progress(items, label: str, total: int | None):
         for number, item in enumerate(items):
-            if number == 30:
-                raise KeyboardInterrupt
+            if number == 30 and label.startswith("reading"):
+                raise stop
             yield item
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(stop):
         open_data(str(folder), cache=tmp_path / "cache", progress=progress)
     assert list((tmp_path / "cache").iterdir()) == []
     whole = open_data(str(folder), cache=tmp_path / "cache")
@@ -91,30 +94,39 @@ def test_an_unwritable_cache_names_the_variable(folder: Path, tmp_path: Path) ->
         open_data(str(folder), cache=tmp_path / "file" / "cache")
 
 
+def none_official(n: int) -> np.ndarray:
+    return np.full(n, "")
+
+
 @given(st.lists(st.binary(min_size=1, max_size=2), min_size=12, max_size=200))
 @settings(deadline=None)
 def test_splits_are_disjoint_complete_and_keep_equals_together(contents: list[bytes]) -> None:
     digests = np.array([digest(np.frombuffer(c, np.uint8)) for c in contents], np.uint64)
-    splits = assign(digests, np.zeros(len(contents), bool))
+    splits = assign(digests, none_official(len(contents)))
     assert sum(len(indices) > 0 for indices in splits.values()) == min(3, len(set(contents)))
     assert sorted(np.concatenate(list(splits.values())).tolist()) == list(range(len(contents)))
     homes = {name: {contents[i] for i in indices} for name, indices in splits.items()}
     assert not homes["train"] & homes["test"]
     assert not homes["train"] & homes["validation"]
     assert not homes["validation"] & homes["test"]
-    reversed_splits = assign(digests[::-1], np.zeros(len(contents), bool))
+    reversed_splits = assign(digests[::-1], none_official(len(contents)))
     assert {contents[::-1][i] for i in reversed_splits["test"]} == homes["test"]  # the order of the source does not matter
 
 
 def test_split_sizes() -> None:
     digests = np.random.default_rng(0).permutation(200_000).astype(np.uint64)
-    splits = assign(digests, np.zeros(len(digests), bool))
+    splits = assign(digests, none_official(len(digests)))
     assert {k: len(v) for k, v in splits.items()} == {"train": 190_000, "validation": 5000, "test": 5000}
-    few = assign(digests[:100], np.zeros(100, bool))
+    few = assign(digests[:100], none_official(100))
     assert {k: len(v) for k, v in few.items()} == {"train": 81, "validation": 9, "test": 10}
-    official = assign(digests[:100], np.arange(100) >= 60)
-    assert official["test"].tolist() == list(range(60, 100))
-    assert len(official["validation"]) == 6
+    test = assign(digests[:100], np.array([""] * 60 + ["test"] * 40))
+    assert test["test"].tolist() == list(range(60, 100))
+    assert len(test["validation"]) == 6
+    validation = assign(digests[:100], np.array(["validation"] * 20 + [""] * 80))
+    assert validation["validation"].tolist() == list(range(20))
+    assert (len(validation["train"]), len(validation["test"])) == (72, 8)
+    both = assign(digests[:4], np.array(["validation", "test", "", ""]))
+    assert {k: v.tolist() for k, v in both.items()} == {"train": [2, 3], "validation": [0], "test": [1]}
 
 
 @given(rows=st.integers(1, 40), batch=st.integers(1, 12), world=st.integers(1, 3), seed=st.integers(0, 5))
@@ -228,10 +240,69 @@ def test_parts_of_any_size_give_the_same_cache(folder: Path, tmp_path: Path, mon
 def test_groups_of_equals_do_not_flood_what_is_held_out(sizes: list[int], seed: int) -> None:
     """At most a tenth is held out where any group of equal rows is that small, else the least numerous group."""
     digests = np.repeat(np.random.default_rng(seed).permutation(2**20)[: len(sizes)].astype(np.uint64), sizes)
-    splits = assign(digests, np.zeros(len(digests), bool))
+    splits = assign(digests, none_official(len(digests)))
     rest = len(digests)
     for name in ("test", "validation"):
         groups = np.unique(np.delete(digests, splits["test"] if name == "validation" else []), return_counts=True)[1]
         assert 1 <= len(splits[name]) <= max(1, round(rest / 10), groups.min())
         rest -= len(splits[name])
     assert len(splits["train"]) == rest > 0
+
+
+def test_of_two_readings_at_once_the_faster_one_stays(folder: Path, tmp_path: Path) -> None:
+    faster: list[Path] = []
+
+    def progress(items, label: str, total: int | None):
+        yield from items
+        if label.startswith("reading"):
+            faster.append(open_data(str(folder), cache=tmp_path / "cache").folder)
+            (faster[0] / "mark").write_text("the first")
+
+    slower = open_data(str(folder), cache=tmp_path / "cache", progress=progress)
+    assert [*(tmp_path / "cache").iterdir()] == faster == [slower.folder]
+    assert (slower.folder / "mark").exists()
+    assert sum(len(s.x) for s in slower.splits.values()) == 50
+
+
+def test_a_disk_that_is_full_at_the_end_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error is passed over only where another reading has left a whole cache."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(RunError, match="disk is full"):
+        open_data(str(folder), cache=tmp_path / "cache")
+
+
+def test_caches_of_killed_readings_are_removed_after_a_day(folder: Path, tmp_path: Path) -> None:
+    caches = tmp_path / "cache"
+    old, young = caches / ".a.01234567.part", caches / ".b.01234567.part"
+    for part, hours in ((old, 25), (young, 23)):
+        part.mkdir(parents=True)
+        (part / "rows").write_bytes(b"half")
+        for path in (part / "rows", part):
+            os.utime(path, (time.time() - 3600 * hours,) * 2)
+    os.utime(young, (0, 0))  # its folder is old, but its rows were written to since
+    data = open_data(str(folder), cache=caches)
+    assert sorted(caches.iterdir()) == sorted([young, data.folder])
+
+
+def test_random_rows_are_a_fixed_part_in_random_order() -> None:
+    rows = random_rows(1000, 100)
+    assert len(set(rows.tolist())) == 100
+    assert abs(rows.mean() - 499.5) < 4 * 1000 / 12**0.5 / 100**0.5  # standard error of 100 uniform numbers, and less
+    assert abs(np.corrcoef(rows, np.arange(100))[0, 1]) < 0.4
+    assert rows.tolist() == random_rows(1000, 100).tolist()
+    assert rows.tolist() != random_rows(1000, 100, seed=1).tolist()
+    assert rows.tolist() != random_rows(1000, 100, purpose="other").tolist()
+    assert sorted(random_rows(5, 9).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_scaled_rows_are_the_rows_scaled() -> None:
+    x = np.random.default_rng(0).normal(3, 2, (20, 2))
+    rows = ScaledRows(x, Scaling((3.0, 2.0), (2.0, 4.0)))
+    assert len(rows) == 20
+    assert rows[2:5].dtype == torch.float32
+    np.testing.assert_allclose(rows[2:5], (x[2:5] - [3, 2]) / [2, 4], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(rows[np.array([7, 1])], (x[[7, 1]] - [3, 2]) / [2, 4], rtol=1e-6, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 
 from scorefield import UserError
-from scorefield.data import Data, Reading, open_data
+from scorefield.data import Data, Reading, holds_vectors, open_data
 from scorefield.data.sources import FASHION_MNIST
+from scorefield.recipes import recipe_for
 
 
 def rows(data: Data) -> np.ndarray:
@@ -55,7 +57,7 @@ def test_digits_keep_their_levels(cache: Path) -> None:
     data = opened("digits", cache)
     bunch = load_digits()
     np.testing.assert_array_equal(rows(data), expected(bunch.images.astype(np.uint8)[:, None]))
-    assert (data.levels, data.event_shape, data.kind, data.official_test) == (17, (1, 8, 8), "images", False)
+    assert (data.levels, data.event_shape, data.kind, data.official) == (17, (1, 8, 8), "images", ())
     train = data.splits["train"]
     known = {x.astype(np.uint8).tobytes(): k for x, k in zip(bunch.images, bunch.target, strict=True)}
     assert train.labels is not None
@@ -190,7 +192,7 @@ def test_idx_folder_with_official_test(tmp_path: Path, cache: Path, suffix: str)
             path = tmp_path / f"{stem}-{kind}-ubyte{suffix}"
             path.write_bytes(gzip.compress(content) if suffix else content)
     data = opened(tmp_path, cache)
-    assert data.official_test
+    assert data.official == ("test",)
     np.testing.assert_array_equal(data.splits["test"].x, test[:, None])
     assert data.splits["test"].labels is not None
     assert data.splits["test"].labels.tolist() == [k % 3 for k in range(8)]
@@ -198,7 +200,7 @@ def test_idx_folder_with_official_test(tmp_path: Path, cache: Path, suffix: str)
     np.testing.assert_array_equal(expected(both), expected(train[:, None]))
     assert len(data.splits["validation"].x) == 4
     alone = opened(tmp_path / f"train-images-idx3-ubyte{suffix}", tmp_path / "other")
-    assert not alone.official_test
+    assert alone.official == ()
     assert alone.classes == ("0", "1", "2")
 
 
@@ -214,13 +216,17 @@ def test_hub_against_a_local_stub(tmp_path: Path, cache: Path, monkeypatch: pyte
         return datasets.Dataset.from_dict({**columns, "id": list(range(len(images)))}, features=features)
 
     train, test = noise(30, 4, 4), noise(6, 4, 4, seed=1)
-    whole = datasets.DatasetDict({"train": part(train), "test": part(test)})
+    validation = noise(7, 4, 4, seed=2)
+    whole = datasets.DatasetDict(
+        {"train": part(train), "validation": part(validation), "test": part(test), "extra": part(test)}
+    )
     asked: list[str] = []
     monkeypatch.setattr(datasets, "load_dataset", lambda name: (asked.append(name), whole)[1])
     data = opened("hf:owner/name", cache)
     assert asked == ["owner/name"]
     assert data.classes == ("a", "b")
-    np.testing.assert_array_equal(data.splits["test"].x, test[:, None])
+    for name, images in (("train", train), ("validation", validation), ("test", test)):
+        np.testing.assert_array_equal(data.splits[name].x, images[:, None])
     assert data.splits["test"].labels is not None
     assert data.splits["test"].labels.tolist() == [0, 1] * 3
 
@@ -285,7 +291,7 @@ def test_idx_files_of_any_name_and_of_two_sizes(tmp_path: Path, cache: Path) -> 
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_from_debian() -> None:
     data = open_data("fashion-mnist")  # in the cache of the test session, for others to use
-    assert (data.event_shape, data.levels, data.official_test) == ((1, 28, 28), 256, True)
+    assert (data.event_shape, data.levels, data.official) == ((1, 28, 28), 256, ("test",))
     assert {k: len(v.x) for k, v in data.splits.items()} == {"train": 55_000, "validation": 5000, "test": 10_000}
     train, validation, test = (data.splits[name].labels for name in ("train", "validation", "test"))
     assert train is not None
@@ -331,7 +337,7 @@ def test_hub_colours_labels_and_gaps(cache: Path, monkeypatch: pytest.MonkeyPatc
     data = opened("hf:owner/mixed", cache)
     assert data.event_shape == (3, 4, 4)  # one image has colours, and it is not the first
     assert np.ascontiguousarray(colour.transpose(2, 0, 1)).tobytes() in {x.tobytes() for s in data.splits.values() for x in s.x}
-    assert not data.official_test
+    assert data.official == ()
     assert sorted(s.labels is None for s in data.splits.values()) == [False, False, True]  # one split has the unknown class
     assert all(s.labels is None or set(s.labels.tolist()) == {1} for s in data.splits.values())
 
@@ -364,3 +370,64 @@ def test_columns_of_very_different_scales(tmp_path: Path, cache: Path) -> None:
     np.testing.assert_allclose(data.scaling.scale, train.std(0), rtol=1e-6)
     encoded = data.scaling.encode(torch.from_numpy(train))
     np.testing.assert_allclose(encoded.std(0, correction=0).numpy(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("classes", [True, False], ids=["classes", "flat"])
+def test_folders_named_like_splits_are_the_splits(tmp_path: Path, cache: Path, name: str, classes: bool) -> None:
+    parts = {"train": noise(20, 4, 4), name: noise(4, 4, 4, seed=1), "test": noise(6, 4, 4, seed=2)}
+    for part, images in parts.items():
+        for kind in range(2):
+            save_all(
+                tmp_path / "set" / part / ("cats", "dogs")[kind] if classes else tmp_path / "set" / part / f"{kind}",
+                images[kind::2],
+            )
+    if not classes:  # one image beside the sub-folders, and there are no classes
+        Image.fromarray(noise(1, 4, 4, seed=3)[0]).save(tmp_path / "set" / "test" / "one.png")
+    data = opened(tmp_path / "set", cache)
+    assert data.official == ("validation", "test")
+    assert data.classes == (("cats", "dogs") if classes else ())
+    for part, split in (("train", "train"), (name, "validation"), ("test", "test")):
+        found = {x.tobytes() for x in data.splits[split].x}
+        assert {x.tobytes() for x in parts[part]} <= found
+        assert len(found) == len(parts[part]) + (split == "test" and not classes)
+    labels = data.splits["test"].labels
+    assert (None if labels is None else labels.tolist()) == ([0, 0, 0, 1, 1, 1] if classes else None)
+
+
+def test_a_split_that_is_missing_is_chosen_by_hash(tmp_path: Path, cache: Path) -> None:
+    save_all(tmp_path / "set" / "train", noise(20, 4, 4))
+    save_all(tmp_path / "set" / "test", noise(6, 4, 4, seed=2))
+    data = opened(tmp_path / "set", cache)
+    assert data.official == ("test",)
+    assert {k: len(v.x) for k, v in data.splits.items()} == {"train": 18, "validation": 2, "test": 6}
+
+
+def test_folders_named_otherwise_are_classes(tmp_path: Path, cache: Path) -> None:
+    for name in ("train", "test", "car"):  # not all are splits
+        save_all(tmp_path / "toys" / name, noise(10, 4, 4, seed=len(name)))
+    assert opened(tmp_path / "toys", cache).classes == ("car", "test", "train")
+    for name in ("test", "val"):  # nothing to train on
+        save_all(tmp_path / "held" / name, noise(10, 4, 4, seed=len(name)))
+    assert opened(tmp_path / "held", cache).classes == ("test", "val")
+
+
+def test_which_array_files_hold_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they would be read: by the array that a .npz is about, suffixes of any case, and ~."""
+    vectors, images = np.random.default_rng(0).normal(size=(30, 2)), noise(30, 4, 4)
+    np.savez(tmp_path / "two.npz", labels=np.arange(30), samples=vectors)
+    np.savez(tmp_path / "images.npz", first=vectors, images=images)
+    np.save(tmp_path / "upper.npy", vectors)
+    (tmp_path / "upper.npy").rename(tmp_path / "upper.NPY")
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("notes.txt", "hello")
+        archive.writestr("x.npy", (tmp_path / "upper.NPY").read_bytes())
+    (tmp_path / "damaged.npz").write_bytes(b"PK")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ("two.npz", "upper.NPY", "text.npz", "images.npz", "damaged.npz", "nowhere.npy", "")
+    assert [holds_vectors(str(tmp_path / name)) for name in names] == [True] * 3 + [False] * 4
+    assert holds_vectors("~/two.npz")
+    assert recipe_for("~/two.npz").recipe == "vectors"
+    assert recipe_for(str(tmp_path / "images.npz")).recipe == "images"
+    assert not holds_vectors("~nobody-of-that-name/x.npy")
+    assert not holds_vectors("hf:owner/name")

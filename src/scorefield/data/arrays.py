@@ -143,7 +143,7 @@ def idx_examples(paths: list[Path], reading: Reading, classes: tuple[str, ...] =
     def read() -> Iterator[Example]:
         for number, (part, known) in enumerate(zip(parts, labels, strict=True)):
             for i, example in enumerate(part.read()):
-                yield Example(example.x, -1 if known is None else int(known[i]), number == 1)
+                yield Example(example.x, -1 if known is None else int(known[i]), "test" if number == 1 else "")
 
     named = classes or tuple(str(k) for k in range(highest + 1))
     return Examples(parts[0].kind, sum(part.total for part in parts), parts[0].levels, read, named)

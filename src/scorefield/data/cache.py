@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +12,14 @@ import numpy as np
 
 from scorefield.data.examples import Example, Examples, Progress
 from scorefield.data.scaling import Scaling
-from scorefield.data.splits import assign, digest
-from scorefield.errors import UserError
-from scorefield.system import sync, written_aside
+from scorefield.data.splits import HeldOut, assign, digest
+from scorefield.errors import RunError, UserError
+from scorefield.system import remove, remove_leftovers, sync, written_aside
 
 FEWEST = 10
 CHUNK_BYTES = 2**24
+ABANDONED = 24 * 3600.0
+"""seconds after which a half-written cache in which nothing happened belongs to a reading that was killed"""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,10 @@ class Data:
     """to standard deviation 1 on the training split"""
     folder: Path
     """the cache"""
-    official_test: bool
-    """whether the test split is the source's own"""
+    official: tuple[HeldOut, ...]
+    """which of the splits validation and test are the source's own"""
+    fingerprint: str
+    """a hash of every example, its class and its place: equal fingerprints give equal splits and batches"""
 
 
 def build(folder: Path, source: str, examples: Examples, progress: Progress) -> None:
@@ -63,36 +68,54 @@ def build(folder: Path, source: str, examples: Examples, progress: Progress) -> 
         ) from error
     if not os.access(folder.parent, os.W_OK):
         raise UserError(f"cannot write the cache {folder.parent} (no permission): set SCOREFIELD_CACHE to another place")
-    with written_aside(folder) as aside:
-        aside.mkdir()
-        rows, labels, digests, official = write_rows(aside / "rows", source, examples, progress)
-        splits = assign(digests, official)
-        if not all(len(indices) for indices in splits.values()):
-            different, usable = len(np.unique(digests[~official])), int((~official).sum())
-            raise UserError(
-                f"{source}: only {different} of the {usable} examples are different, too few to train and to hold some out: "
-                "give more different ones"
-            )
-        for name, indices in splits.items():
-            write_split(aside, name, rows, indices, labels if examples.classes else None)
-        scaling = scaling_of(np.load(aside / "train.npy", mmap_mode="r"), examples, source)
-        facts = {
-            "source": source, "kind": examples.kind, "event_shape": rows.shape[1:], "levels": examples.levels,
-            "classes": examples.classes, "skipped": examples.skipped, "official_test": bool(official.any()),
-            "scaling": asdict(scaling),
-        }  # fmt: skip
-        del rows
-        (aside / "rows").unlink()
-        (aside / "meta.json").write_text(json.dumps(facts, indent=2))
-        for path in aside.iterdir():
-            sync(path)
+    remove_leftovers(folder.parent, idle=ABANDONED)
+    if folder.exists() and not (folder / "meta.json").exists():  # a cache appears whole, so somebody damaged this one
+        remove(folder)
+    try:
+        with written_aside(folder) as aside:
+            write(aside, source, examples, progress)
+    except (UserError, RunError):
+        if not (folder / "meta.json").exists():  # else somebody read the same source meanwhile, and was faster
+            raise
+
+
+def write(folder: Path, source: str, examples: Examples, progress: Progress) -> None:
+    """The new folder of a cache, every file of it on disk."""
+    folder.mkdir()
+    rows, labels, digests, official = write_rows(folder / "rows", source, examples, progress)
+    splits = assign(digests, official)
+    if not all(len(indices) for indices in splits.values()):
+        different, usable = len(np.unique(digests[official == ""])), int((official == "").sum())
+        raise UserError(
+            f"{source}: only {different} of the {usable} examples are different, too few to train and to hold some out: "
+            "give more different ones"
+        )
+    for name, indices in splits.items():
+        write_split(folder, name, rows, indices, labels if examples.classes else None)
+    scaling = scaling_of(np.load(folder / "train.npy", mmap_mode="r", allow_pickle=False), examples, source)
+    facts = {
+        "source": source, "kind": examples.kind, "event_shape": rows.shape[1:], "levels": examples.levels,
+        "classes": examples.classes, "skipped": examples.skipped,
+        "official": [name for name in ("validation", "test") if (official == name).any()],
+        "scaling": asdict(scaling), "fingerprint": fingerprint(digests, labels, official),
+    }  # fmt: skip
+    del rows
+    (folder / "rows").unlink()
+    (folder / "meta.json").write_text(json.dumps(facts, indent=2))
+    for path in folder.iterdir():
+        sync(path)
+
+
+def fingerprint(digests: np.ndarray, labels: np.ndarray, official: np.ndarray) -> str:
+    """A hash of all examples in their order."""
+    return blake2b(b"".join(a.tobytes() for a in (digests, labels, official)), digest_size=10).hexdigest()
 
 
 def write_rows(
     path: Path, source: str, examples: Examples, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """All examples into one raw file: `(rows, labels, digests, official)`, the rows memory-mapped."""
-    notes: list[tuple[int, int, bool]] = []
+    notes: list[tuple[int, int, HeldOut]] = []
     first: Example | None = None
     with open(path, "wb") as file:
         for example in progress(examples.read(), f"reading {source}", examples.total):
@@ -103,7 +126,7 @@ def write_rows(
                     f"{first.x.shape}: make all alike, images by --reading.size and --reading.channels"
                 )
             file.write(example.x.tobytes())
-            notes.append((example.label, digest(example.x), example.official_test))
+            notes.append((example.label, digest(example.x), example.held_out))
     if first is None or len(notes) < FEWEST:
         raise UserError(f"{source}: {len(notes)} examples are too few, give at least {FEWEST} to train and to hold some out")
     rows = np.memmap(path, first.x.dtype, "r", shape=(len(notes), *first.x.shape))
@@ -170,5 +193,6 @@ def opened(folder: Path, source: str) -> Data:
     return Data(
         source, facts["kind"], tuple(facts["event_shape"]), facts["levels"],
         {name: split(name) for name in ("train", "validation", "test")}, tuple(facts["classes"]), tuple(facts["skipped"]),
-        Scaling(tuple(scaling["shift"]), tuple(scaling["scale"]), scaling["levels"]), folder, facts["official_test"],
+        Scaling(tuple(scaling["shift"]), tuple(scaling["scale"]), scaling["levels"]), folder, tuple(facts["official"]),
+        facts["fingerprint"],
     )  # fmt: skip

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+
+from scorefield.data.splits import HeldOut
+
+T = TypeVar("T")
 
 
 class Example(NamedTuple):
@@ -12,7 +16,8 @@ class Example(NamedTuple):
 
     x: np.ndarray
     label: int = -1
-    official_test: bool = False
+    held_out: HeldOut = ""
+    """the split the source itself puts it in, if not for training"""
 
 
 @dataclass(frozen=True)
@@ -30,5 +35,12 @@ class Examples:
     """names of unreadable examples, filled while reading"""
 
 
-Progress = Callable[[Iterable[Example], str, int | None], Iterable[Example]]
-"""progress(items, label, total) gives the items unchanged and may draw a bar."""
+class Progress(Protocol):
+    """progress(items, label, total) gives the items unchanged and may draw a bar."""
+
+    def __call__(self, items: Iterable[T], label: str, total: int | None, /) -> Iterable[T]: ...
+
+
+def silent(items: Iterable[T], label: str, total: int | None) -> Iterable[T]:
+    """No bar."""
+    return items

@@ -6,16 +6,17 @@ from typing import Any
 
 from PIL import Image
 
-from scorefield.data.examples import Examples
+from scorefield.data.examples import Examples, Progress
 from scorefield.data.images import FORMATS, Picture, Reading, image_examples
+from scorefield.data.splits import OFFICIAL, HeldOut
 from scorefield.errors import UserError
 
 
-def hub_dataset(name: str, reading: Reading) -> Examples:
+def hub_dataset(name: str, reading: Reading, progress: Progress) -> Examples:
     """The images of `owner/name`: its first image column, and its column `label`, or else the first one of classes.
 
-    The splits `train` and, as the official test set, `test` are taken; without `train`, the first split alone. Loading
-    scripts are never run (`datasets` ≥ 4 has none).
+    The splits `train`, `validation` and `test` are taken as such; without `train`, the first split alone. Loading scripts are
+    never run (`datasets` ≥ 4 has none).
 
     Raises:
         UserError: no such data set, no network, or no images in it.
@@ -29,7 +30,7 @@ def hub_dataset(name: str, reading: Reading) -> Examples:
         raise UserError(
             f"hf:{name} cannot be loaded from the Hugging Face hub: {reason}; check the name and the network"
         ) from error
-    parts = {k: v for k, v in splits.items() if k in ("train", "test")} if "train" in splits else dict([*splits.items()][:1])
+    parts = {k: v for k, v in splits.items() if k in OFFICIAL} if "train" in splits else dict([*splits.items()][:1])
     features = next(iter(parts.values())).features
     column = next((k for k, f in features.items() if isinstance(f, datasets.Image)), None)
     if column is None:
@@ -38,18 +39,20 @@ def hub_dataset(name: str, reading: Reading) -> Examples:
     pictures = [
         picture
         for split, rows in parts.items()
-        for picture in pictures_of(rows, split, column, labels[0] if labels else None, split == "test" and "train" in parts)
+        for picture in pictures_of(
+            rows, split, column, labels[0] if labels else None, OFFICIAL[split] if "train" in parts else ""
+        )
     ]
-    return image_examples(pictures, f"hf:{name}, ", reading, tuple(features[labels[0]].names) if labels else ())
+    return image_examples(pictures, f"hf:{name}, ", reading, progress, tuple(features[labels[0]].names) if labels else ())
 
 
-def pictures_of(rows: Any, split: str, column: str, label: str | None, official_test: bool) -> list[Picture]:
+def pictures_of(rows: Any, split: str, column: str, label: str | None, held_out: HeldOut) -> list[Picture]:
     """The rows of one split; a missing class is −1."""
     import datasets
 
     encoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     classes = [-1] * len(rows) if label is None else [-1 if k is None else k for k in rows[label]]
-    return [Picture(f"{split} row {i}", partial(opened, encoded, i, column), k, official_test) for i, k in enumerate(classes)]
+    return [Picture(f"{split} row {i}", partial(opened, encoded, i, column), k, held_out) for i, k in enumerate(classes)]
 
 
 def opened(encoded: Any, row: int, column: str) -> Image.Image:

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from scorefield.data.examples import Example, Examples
+from scorefield.data.examples import Example, Examples, Progress
+from scorefield.data.splits import OFFICIAL, HeldOut
 from scorefield.errors import UserError
 
 SUFFIXES = (
@@ -52,7 +53,7 @@ class Picture(NamedTuple):
     name: str
     open: Callable[[], Image.Image]
     label: int = -1
-    official_test: bool = False
+    held_out: HeldOut = ""
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -105,28 +106,40 @@ def resized(image: Image.Image, reading: Reading) -> Image.Image:
     return ImageOps.fit(image, square, Image.Resampling.LANCZOS)
 
 
-def image_folder(folder: Path, reading: Reading) -> Examples:
-    """All images below a folder, hidden files and other suffixes left out; errors as in `open_data`."""
+def image_folder(folder: Path, reading: Reading, progress: Progress) -> Examples:
+    """All images below a folder, hidden files and other suffixes left out; errors as in `open_data`.
+
+    Sub-folders named train, test and val (valid, validation) are the splits of those names, and other sub-folders classes.
+    """
     paths = image_paths(folder)
     if not paths:
         raise UserError(f"no images in {folder}: scorefield looks for {', '.join(SUFFIXES)}, in sub-folders too")
-    classes = class_names(folder, paths)
+    names = [path.relative_to(folder).parts for path in paths]
+    split = are_splits(names)
+    inner = [parts[1:] if split else parts for parts in names]
+    classes = class_names(inner)
     number = {name: k for k, name in enumerate(classes)}
-    names = [path.relative_to(folder) for path in paths]
     pictures = [
-        Picture(str(name), partial(Image.open, path, formats=FORMATS), number.get(name.parts[0], -1))
-        for name, path in zip(names, paths, strict=True)
+        Picture(
+            str(path.relative_to(folder)),
+            partial(Image.open, path, formats=FORMATS),
+            number.get(parts[0], -1),
+            OFFICIAL[whole[0].lower()] if split else "",
+        )
+        for path, whole, parts in zip(paths, names, inner, strict=True)
     ]
-    return image_examples(pictures, f"{folder}/", reading, classes)
+    return image_examples(pictures, f"{folder}/", reading, progress, classes)
 
 
-def image_examples(pictures: Sequence[Picture], where: str, reading: Reading, classes: tuple[str, ...]) -> Examples:
+def image_examples(
+    pictures: Sequence[Picture], where: str, reading: Reading, progress: Progress, classes: tuple[str, ...]
+) -> Examples:
     """Pictures read in order, of one shape; `where` stands before their names in messages. Films give their first frame.
 
     The examples raise:
         UserError: an unreadable image (unless `reading.skip_bad`), or one whose size differs from the first's.
     """
-    grey, deep = common_mode(pictures, reading)
+    grey, deep = common_mode(pictures, where, reading, progress)
     skipped: list[str] = []
 
     def decode(picture: Picture) -> np.ndarray | UserError:
@@ -155,7 +168,7 @@ def image_examples(pictures: Sequence[Picture], where: str, reading: Reading, cl
                     f"images of different sizes: {where}{first[0]} is {size_of(first[1])}, {where}{picture.name} is "
                     f"{size_of(array.shape)}; give --reading.size N to make all of them N×N"
                 )
-            yield Example(array, picture.label, picture.official_test)
+            yield Example(array, picture.label, picture.held_out)
 
     return Examples("images", len(pictures), 65536 if deep else 256, read, classes, skipped)
 
@@ -180,18 +193,23 @@ def image_paths(folder: Path) -> list[Path]:
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
-def class_names(folder: Path, paths: list[Path]) -> tuple[str, ...]:
+def are_splits(names: Sequence[tuple[str, ...]]) -> bool:
+    """Whether every image lies in a sub-folder named like a split, and some in `train`."""
+    tops = {parts[0].lower() for parts in names}
+    return "train" in tops and tops <= OFFICIAL.keys() and all(len(parts) > 1 for parts in names)
+
+
+def class_names(names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Names of the sub-folders if every image lies in one, else nothing."""
-    parts = [p.relative_to(folder).parts for p in paths]
-    return tuple(sorted({p[0] for p in parts})) if all(len(p) > 1 for p in parts) else ()
+    return tuple(sorted({parts[0] for parts in names})) if all(len(parts) > 1 for parts in names) else ()
 
 
-def common_mode(pictures: Sequence[Picture], reading: Reading) -> tuple[bool, bool]:
-    """(grey, deep) for all pictures together, from the files' headers."""
+def common_mode(pictures: Sequence[Picture], where: str, reading: Reading, progress: Progress) -> tuple[bool, bool]:
+    """(grey, deep) for all pictures together, from the files' headers: what the first one is read as depends on the last."""
     if reading.channels == "rgb":
         return False, False
     modes = set()
-    for picture in pictures:
+    for picture in progress(pictures, f"looking at {where.rstrip('/, ')}", len(pictures)):
         try:
             with picture.open() as image:
                 modes.add((is_grey(image), is_deep(image)))

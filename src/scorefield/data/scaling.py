@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,3 +31,17 @@ class Scaling:
         """Scaled units back to raw ones; integer data is clipped and rounded to its levels (still a float tensor)."""
         raw = x * x.new_tensor(self.scale) + x.new_tensor(self.shift)
         return raw if self.levels is None else raw.round().clamp(0, self.levels - 1)
+
+
+@dataclass(frozen=True)
+class ScaledRows:
+    """Raw rows as float32 in scaled units, read from disk as they are asked for: `rows[i:j]` or `rows[indices]`."""
+
+    x: np.ndarray
+    scaling: Scaling
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Tensor:
+        return self.scaling.encode(torch.from_numpy(np.array(self.x[rows]))).float()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -10,17 +11,18 @@ import numpy as np
 
 from scorefield.data.arrays import array_file, idx_examples, idx_folder, looks_like_idx
 from scorefield.data.cache import Data, build, read_cache
-from scorefield.data.examples import Example, Examples, Progress
+from scorefield.data.examples import Example, Examples, Progress, silent
 from scorefield.data.hub import hub_dataset
 from scorefield.data.images import Reading, image_folder
 from scorefield.errors import UserError
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """where Debian's package dataset-fashion-mnist puts it"""
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+ARRAYS = (".npy", ".npz")
 TABLES = (".csv", ".tsv", ".parquet")
 
 
@@ -28,7 +30,7 @@ class Source(NamedTuple):
     """Where data comes from: facts that change whenever it does, and how to open it."""
 
     facts: list[object]
-    open: Callable[[Reading], Examples]
+    open: Callable[[Reading, Progress], Examples]
 
 
 def open_data(
@@ -36,7 +38,7 @@ def open_data(
     reading: Reading = Reading(),
     *,
     cache: Path | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> Data:
     """The data of a source, memory-mapped; read and cached on first use.
 
@@ -53,7 +55,7 @@ def open_data(
     key = blake2b(repr((CACHE_VERSION, found.facts, reading)).encode(), digest_size=10).hexdigest()
     folder = (cache or cache_root()) / key
     if not (folder / "meta.json").exists():
-        examples = found.open(reading)
+        examples = found.open(reading, progress)
         if examples.kind == "vectors" and (reading.size is not None or reading.channels != "auto"):
             raise UserError(f"--reading.size and --reading.channels are for images, and {source} holds vectors: leave them out")
         build(folder, source, examples, progress)
@@ -75,29 +77,43 @@ def find(source: str) -> Source:
         return fashion_mnist()
     if source.startswith("hf:"):
         name = source.removeprefix("hf:")
-        return Source(["hf", name], lambda reading: hub_dataset(name, reading))
+        return Source(["hf", name], partial(hub_dataset, name))
     try:
         return path_source(Path(source).expanduser())
-    except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no such user in ~user
         raise UserError(f"cannot read {source!r}: {error}; choose another place") from error
+
+
+def holds_vectors(source: str) -> bool:
+    """Whether a source is an array file of vectors; whatever may be wrong with it is said when it is read."""
+    try:
+        path = Path(source).expanduser()
+        return path.suffix.lower() in ARRAYS and array_file(path, Reading()).kind == "vectors"
+    except (UserError, RuntimeError):
+        return False
 
 
 def path_source(path: Path) -> Source:
     if path.is_dir():
-        return Source(stats(path), lambda reading: idx_folder(path, reading) or image_folder(path, reading))
+        return Source(stats(path), partial(folder_examples, path))
     if not path.exists():
         raise UserError(f"no data at {path}: give a file, a folder, hf:owner/name, or one of digits, fashion-mnist")
-    if path.suffix.lower() in (".npy", ".npz"):
-        return Source(stats(path), lambda reading: array_file(path, reading))
+    if path.suffix.lower() in ARRAYS:
+        return Source(stats(path), lambda reading, progress: array_file(path, reading))
     if path.suffix.lower() in TABLES:
         raise UserError(
             f"{path} is a table, and tables come in a later version: save its numbers as a .npy file of floats (n, d)"
         )
     if looks_like_idx(path):
-        return Source(stats(path), lambda reading: idx_examples([path], reading))
+        return Source(stats(path), lambda reading, progress: idx_examples([path], reading))
     raise UserError(f"{path} is no data scorefield reads: give a folder of images, a .npy, .npz or …-idx3-ubyte[.gz] file")
+
+
+def folder_examples(path: Path, reading: Reading, progress: Progress) -> Examples:
+    """A folder in MNIST's idx format, or else of images."""
+    return idx_folder(path, reading) or image_folder(path, reading, progress)
 
 
 def stats(path: Path) -> list[object]:
@@ -110,7 +126,7 @@ def stats(path: Path) -> list[object]:
     return [str(root), *(("/".join(parts), s.st_size, s.st_mtime_ns) for parts, s in shown)]
 
 
-def digits(reading: Reading) -> Examples:
+def digits(reading: Reading, progress: Progress) -> Examples:
     """scikit-learn's 8×8 handwritten digits, grey levels 0 … 16; other sizes or colours would not keep these levels."""
     from sklearn.datasets import load_digits
 
@@ -130,10 +146,10 @@ def fashion_mnist() -> Source:
     if FASHION_MNIST.is_dir():
         return Source(stats(FASHION_MNIST), fashion_files)
     name = "zalando-datasets/fashion_mnist"
-    return Source(["hf", name], lambda reading: hub_dataset(name, reading))
+    return Source(["hf", name], partial(hub_dataset, name))
 
 
-def fashion_files(reading: Reading) -> Examples:
+def fashion_files(reading: Reading, progress: Progress) -> Examples:
     examples = idx_folder(FASHION_MNIST, reading, FASHION_CLASSES)
     if examples is None:
         raise UserError(f"{FASHION_MNIST} lacks train-images-idx3-ubyte.gz: reinstall the package dataset-fashion-mnist")

@@ -1,11 +1,8 @@
 """Recipes: each a function that returns one full run, with the command and the expected result at its top."""
 
 from collections.abc import Callable
-from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
-
+from scorefield.data import holds_vectors
 from scorefield.errors import UserError
 from scorefield.experiment import Run
 from scorefield.recipes.images import digits, fashion_mnist, images
@@ -30,17 +27,7 @@ def recipe_for(source: str) -> Run:
     """The recipe for a data source when none is asked for: its own, or the one for its kind of data."""
     if source in RECIPES:
         return recipe(source)
-    return recipe("vectors" if holds_vectors(Path(source)) else "images")
-
-
-def holds_vectors(path: Path) -> bool:
-    """Whether an array file holds one row of numbers an example; whatever else may be wrong is said on reading it."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix in (".npy", ".npz") else None
-        first = next(iter(array.values())) if isinstance(array, np.lib.npyio.NpzFile) else array
-    except (OSError, ValueError, EOFError, StopIteration, BadZipFile):
-        return False
-    return first is not None and first.ndim == 2
+    return recipe("vectors" if holds_vectors(source) else "images")
 
 
 __all__ = ["RECIPES", "digits", "fashion_mnist", "images", "recipe", "recipe_for", "vectors"]
