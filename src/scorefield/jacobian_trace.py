@@ -28,13 +28,14 @@ from scorefield.tensors import event_size, noise_levels
 
 Probe = Literal["rademacher", "gaussian", "sphere"]
 CHUNK = 64
+Part = Callable[[Field, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Exact:
     """The trace itself, for events of any shape.
 
-    Memory grows with `chunk`, not with d: more than `chunk` directions are taken in turn, and computed again in the backward pass.
+    Memory grows with `chunk`, not with d: more than `chunk` directions are taken in turn, and again in the backward pass.
 
     Raises:
         ValueError: `chunk` < 1.
@@ -49,18 +50,17 @@ class Exact:
     def __call__(self, field: Field, x: Tensor, *, generator: torch.Generator | None = None) -> TraceEstimate:
         d = event_size(x)
         basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:]).split(self.chunk)
-        if isinstance(field.model, Energy) and passes(field, x):
-            parts = [piece(laplacian_jet, field, x, v, again=len(basis) > 1) for v in basis]
-            score = torch.cat([gradient for gradient, _ in parts]).T.reshape(x.shape)
-        elif not isinstance(field.model, Energy) and passes(field, x):
-            parts = [piece(divergence_jet, field, x, v, again=len(basis) > 1) for v in basis]
-            score = parts[0][0]
-        else:
+        if not passes(field, x):
             score, pullback = torch.func.vjp(field.score, x)  # type: ignore[misc]
-            parts = [
-                (score, inner(torch.func.vmap(lambda u: pullback(u)[0])(v.expand(len(v), *x.shape)), v).sum(0)) for v in basis
-            ]
-        return TraceEstimate(score, torch.stack([trace for _, trace in parts]).sum(0), None)
+            rows = torch.func.vmap(lambda u: pullback(u)[0])
+            traces = [inner(rows(v.expand(len(v), *x.shape)), v).sum(0) for v in basis]
+            return TraceEstimate(score, torch.stack(traces).sum(0), None)
+        part = laplacian_jet if isinstance(field.model, Energy) else divergence_jet
+        found = [piece(part, field, x, v, again=len(basis) > 1) for v in basis]
+        trace = torch.stack([t for _, t in found]).sum(0)
+        if isinstance(field.model, Energy):
+            return TraceEstimate(torch.cat([slopes for slopes, _ in found]).T.reshape(x.shape), trace, None)
+        return TraceEstimate(found[0][0], trace, None)
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,7 @@ def divergence_jet(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return jet.value, inner(jet.tangents, v).sum(0).expand(len(x))
 
 
-def piece(
-    part: Callable[[Field, Tensor, Tensor], tuple[Tensor, Tensor]], field: Field, x: Tensor, v: Tensor, again: bool
-) -> tuple[Tensor, Tensor]:
+def piece(part: Part, field: Field, x: Tensor, v: Tensor, again: bool) -> tuple[Tensor, Tensor]:
     """`part(field, x, v)`; with `again` what it needs for its gradient is not kept but computed again."""
     if again and torch.is_grad_enabled():
         return checkpoint(part, field, x, v, use_reentrant=False, preserve_rng_state=False)

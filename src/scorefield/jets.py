@@ -6,8 +6,8 @@ Along directions vₖ a function y(x) has tangents Tₖ = ∂y/∂vₖ and secon
     elementwise f:    f(y)     f′ Tₖ     f′ Sₖ + f″ Tₖ²
     product:          y z      Tₖ z + y Uₖ      Sₖ z + 2 Tₖ Uₖ + y Rₖ
 
-The rules are linear in (Sₖ, Tₖ²), so the sum Σₖ Sₖ — the Laplacian where the vₖ are a basis — is carried at the price of one. All
-tangents pass a layer in one matrix product, there is no reverse pass inside, and so none to be differentiated again in training.
+The rules are linear in (Sₖ, Tₖ²), so the sum Σₖ Sₖ — the Laplacian where the vₖ are a basis — is carried at the price of
+one. All tangents pass a layer in one matrix product; there is no reverse pass inside, and so none to be differentiated again.
 
 A `Jet` stands in for the input of any module: PyTorch's functions ask it (`__torch_function__`) and find the rules below. A
 function without a rule raises `NoRule`, and the caller takes another way to the same numbers.
@@ -305,7 +305,8 @@ RULES: dict[str, Callable[..., Any]] = {
     "linear": linear, "conv2d": convolution, "cat": concatenate, "layer_norm": layer_norm, "group_norm": group_norm,
     "add": add, "radd": add, "sub": subtract, "rsub": lambda a, b: subtract(b, a), "mul": multiply, "rmul": multiply,
     "div": divide, "truediv": divide, "rdiv": lambda a, b: divide(b, a), "rtruediv": lambda a, b: divide(b, a),
-    "neg": lambda x: multiply(x, -1.0), "pow": power, "double": lambda x: x.map(Tensor.double), "float": lambda x: x.map(Tensor.float),
+    "neg": lambda x: multiply(x, -1.0), "pow": power,
+    "double": lambda x: x.map(Tensor.double), "float": lambda x: x.map(Tensor.float),
     "addcmul": lambda a, b, c, *, value=1: add(a, multiply(b, c), alpha=value), "dim": lambda x: x.value.ndim,
     "size": lambda x, *dim: x.value.size(*dim), "numel": lambda x: x.value.numel(),
     "is_floating_point": lambda x: x.value.is_floating_point(),

@@ -7,7 +7,8 @@ def check_batch(x: Tensor) -> None:
     """Refuse batches that would make a loss meaningless.
 
     Raises:
-        ValueError: `x` is not `(b, *event)` of floating-point numbers, is empty, or holds NaN or infinity (names the first row).
+        ValueError: `x` is not `(b, *event)` of floating-point numbers, is empty, or holds NaN or infinity (the first row
+            is named).
     """
     if x.ndim < 2 or not x.numel():
         raise ValueError(f"a batch must have shape (b, *event) and hold something, got shape {tuple(x.shape)}")

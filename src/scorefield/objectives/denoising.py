@@ -5,8 +5,11 @@
 
 With D − x₀ = σ (σ s + z) the second is computed without the cancellation that D − x₀ would suffer at small σ.
 
+As σ → 0 the variance of both grows like 1/σ², since s is compared with the noise z/σ itself. What has mean zero can be taken
+away: ‖σ s + z‖² less 2σ zᵀ s(x₀, σ) + ‖z‖² − d is ‖σ s‖² + 2σ zᵀ (s − s(x₀, σ)) + d, in which the noise meets only differences of s.
+
 Reference: Vincent 2011, Neural Computation 23(7); Song & Ermon 2019, arXiv:1907.05600 (eq. 5–6);
-Karras et al. 2022, arXiv:2206.00364 (eq. 8, table 1).
+Karras et al. 2022, arXiv:2206.00364 (eq. 8, table 1); Wang et al. 2020, arXiv:2002.07501 (control variates).
 """
 
 import math
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor
 
 from scorefield.interfaces import Loss, Score
+from scorefield.objectives.batch import check_batch
 from scorefield.tensors import expand, sum_event
 
 
@@ -82,31 +86,57 @@ class Geometric:
 
 
 Noise = LogNormal | LogUniform | Geometric
-Weighting = Literal["edm", "sigma2"]
+
+
+@dataclass(frozen=True)
+class EDMWeighting:
+    """w(σ) = (σ² + σ_d²)/(σ σ_d)²: the network's own error counts equally at every level (Karras et al. 2022)."""
+
+    kind: Literal["edm"] = field(default="edm", kw_only=True)
+    sigma_data: float = 1.0
+    """standard deviation of the scaled data"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+
+
+@dataclass(frozen=True)
+class PowerWeighting:
+    """w(σ) = σ^exponent; −2 is NCSN's λ(σ) = σ² on ‖s + z/σ‖², −4 is λ = 1, 0 counts ‖D − x₀‖² itself."""
+
+    kind: Literal["power"] = field(default="power", kw_only=True)
+    exponent: float = -2.0
+    """power of σ"""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.exponent):
+            raise ValueError(f"exponent must be finite, got {self.exponent}")
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        return sigma**self.exponent
+
+
+Weighting = EDMWeighting | PowerWeighting
 
 
 @dataclass(frozen=True)
 class DenoisingScoreMatching:
-    """w(σ)‖D(x₀ + σz, σ) − x₀‖² per example, summed over coordinates.
-
-    Weightings: `edm` w = (σ² + σ_d²)/(σ σ_d)², `sigma2` w = 1/σ² (NCSN's λ = σ² on ‖s + z/σ‖²).
-    """
+    """w(σ) ‖D(x₀ + σz, σ) − x₀‖² per example, summed over coordinates, at σ drawn afresh for each."""
 
     noise: Noise = field(default_factory=LogNormal)
-    weighting: Weighting = "edm"
-    """edm: (σ² + σ_d²)/(σ σ_d)²; sigma2: NCSN's λ(σ) = σ²"""
-    sigma_data: float = 1.0
-    """standard deviation of the scaled data (edm weighting only)"""
-
-    def __post_init__(self) -> None:
-        if self.weighting not in ("edm", "sigma2"):
-            raise ValueError(f"unknown weighting {self.weighting!r}: choose edm or sigma2")
-        if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+    weighting: Weighting = field(default_factory=EDMWeighting)
+    """w(σ); in Python any function of σ `(b,)` will do"""
+    control_variate: bool = False
+    """less variance at small σ, for one more forward pass"""
 
     def __call__(
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Loss:
+        check_batch(x)
         sigma, z = self.draw(x, model.sigma_range, generator)
         return self.at(model, x, sigma, z, cond)
 
@@ -122,12 +152,8 @@ class DenoisingScoreMatching:
 
     def at(self, model: Score, x: Tensor, sigma: Tensor, z: Tensor, cond: Tensor | None = None) -> Loss:
         """The loss at given noise levels `(b,)` and noise z like `x`: a deterministic function."""
-        s = expand(sigma, x)
-        residual = s * model.score(x + s * z, sigma, cond) + z
-        squared = sum_event(residual**2)
-        if self.weighting == "edm":
-            squared = squared * (sigma**2 + self.sigma_data**2) / self.sigma_data**2
-        return Loss(squared, sigma, {})
+        error = noise_error(model, x, sigma, z, cond, self.control_variate)
+        return Loss(self.weighting(sigma) * sigma**2 * error, sigma, {})
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,9 @@ class DenoisingAt:
     """½‖s(x₀ + σz, σ) + z/σ‖² per example at one level σ, so that its mean is ½F(p_σ‖q) + const."""
 
     sigma: float
+    """the noise level, in scaled data units"""
+    control_variate: bool = False
+    """less variance at small σ, for one more forward pass"""
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
@@ -143,7 +172,23 @@ class DenoisingAt:
     def __call__(
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Loss:
+        check_batch(x)
+        sigma = x.new_full((len(x),), self.sigma)
         z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        score = model.score(x + self.sigma * z, self.sigma, cond)
-        value = sum_event((score + z / self.sigma) ** 2) / 2
-        return Loss(value, x.new_full((len(x),), self.sigma), {})
+        error = noise_error(model, x, sigma, z, cond, self.control_variate)
+        return Loss(error / (2 * self.sigma**2), sigma, {})
+
+
+def noise_error(
+    model: Score, x: Tensor, sigma: Tensor, z: Tensor, cond: Tensor | None, control_variate: bool = False
+) -> Tensor:
+    """‖σ s(x + σz, σ) + z‖² per example, `(b,)`: the squared error of the noise that the score predicts.
+
+    With `control_variate` another number of the same mean, which does not blow up when divided by σ² as σ → 0.
+    """
+    s = expand(sigma, x)
+    scaled = s * model.score(x + s * z, sigma, cond)
+    if not control_variate:
+        return sum_event((scaled + z) ** 2)
+    clean = s * model.score(x, sigma, cond)
+    return sum_event(scaled**2 + 2 * z * (scaled - clean) + 1)

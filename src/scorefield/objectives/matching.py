@@ -113,7 +113,7 @@ class SlicedScoreMatching:
 class FiniteDifferenceScoreMatching:
     """Sliced score matching without second derivatives: both terms from differences of step ε along the probes.
 
-    Energies take log-densities at x, x + εv and x − εv, direct scores their values at the last two; one batch, one backward pass.
+    Energies take log-densities at x, x + εv and x − εv, direct scores their values at the last two: one batch.
     The error is of order ε² (in float64) and rounding adds about 1e-7/ε² times the size of log p in float32.
     """
 
