@@ -1,5 +1,8 @@
 """Settings of training: the schedule, what is refused, what `auto` becomes."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -34,6 +37,10 @@ def test_learning_rate() -> None:
         ({"minutes": -1.0}, "--minutes must be positive"),
         ({"clip": 0.0}, "--clip must be positive"),
         ({"threads": 0}, "--threads must be positive"),
+        ({"threads": 999999999999}, "--threads must be at most 1024, got 999999999999"),
+        ({"batch_size": 10000000000000}, "--batch-size must be at most 1048576, got 10000000000000"),
+        ({"minutes": 1e308}, "--minutes must be at most 10000000"),
+        ({"steps": None}, "--steps must be at least 1, got None"),
         ({"decay_after": 0}, "--decay-after must be positive"),
         ({"warmup": -1}, "--warmup must be in"),
         ({"beta2": 1.0}, r"--beta2 must be in \[0, 1\), got 1.0"),
@@ -44,6 +51,14 @@ def test_learning_rate() -> None:
 def test_settings_out_of_range_are_refused_by_flag(settings: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Training(**settings)  # type: ignore[arg-type]
+
+
+def test_minutes_take_the_place_of_steps() -> None:
+    assert Training(steps=5).limits == (5, math.inf)
+    timed = Training(steps=5, minutes=2.0)
+    assert timed.limits == (math.inf, 120)
+    assert timed.steps is None
+    assert replace(timed, steps=7, minutes=None).limits == (7, math.inf)
 
 
 @pytest.mark.parametrize("capable", [True, False])

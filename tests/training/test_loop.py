@@ -1,5 +1,6 @@
 """The training loop in one process: it learns the right score, and stops, resumes and fails as promised."""
 
+import io
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from scorefield import DenoisingScoreMatching, EnergyModel, InnerProduct, ModelS
 from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import LogUniform
 from scorefield.randomness import keyed_generator
-from scorefield.training import Outcome, Training, TrainState, fit, read_log
+from scorefield.training import Outcome, Training, TrainState, fit, log, loop, read_log
 
 QUICK = Training(
     steps=12, batch_size=32, warmup=2, checkpoint_every=4, log_every=5, validate_every=6, precision="float32", threads=1
@@ -48,7 +49,7 @@ def run(
     model = model or vector_model()
     return fit(
         model, objective or DenoisingScoreMatching(), batches(*model.spec.event_shape), training, folder,
-        accelerator=Accelerator(), **options,
+        accelerator=Accelerator(cpu=True), **options,
     )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_learns_the_score_of_a_gaussian(tmp_path: Path) -> None:
         return torch.randn(256, 2, generator=keyed_generator(0, "gaussian", step)) / 2, None
 
     objective = DenoisingScoreMatching(noise=LogUniform())
-    state, _ = fit(model, objective, at, training, tmp_path, accelerator=Accelerator())
+    state, _ = fit(model, objective, at, training, tmp_path, accelerator=Accelerator(cpu=True))
     sigma = torch.tensor([0.3, 1.0])
     z = torch.randn(2000, 2, generator=keyed_generator(0, "check"))
     for s in sigma.tolist():
@@ -154,6 +155,78 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
 
 
+class GradientNotFiniteAt(NotFiniteAt):
+    """An objective whose loss is finite and whose gradient is not, in one call."""
+
+    def __call__(self, model, x, cond=None, *, generator=None):
+        loss = self.inner(model, x, cond, generator=generator)
+        self.call -= 1
+        nothing = (0 * next(model.parameters()).sum()).sqrt()  # 0, with an infinite slope
+        return loss._replace(value=loss.value + nothing) if self.call == 0 else loss
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    """The loss of the step before a checkpoint says nothing about the weights after it."""
+    with pytest.raises(RunError, match=r"gradient is not finite in step 8; the last good checkpoint is .*step-00000004"):
+        run(tmp_path, QUICK, objective=GradientNotFiniteAt(8))
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("can't allocate memory: 99 TB")])
+def test_too_little_memory_is_said_in_one_line(error: Exception, tmp_path: Path) -> None:
+    def objective(*arguments: object, **options: object) -> None:
+        raise error
+
+    with pytest.raises(RunError, match="out of memory in step 1: a smaller --batch-size"):
+        run(tmp_path, QUICK, objective=objective)
+
+
+class Clock:
+    """Time that only batches take: a second each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(loop, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def batches(self, step: int) -> tuple[Tensor, None]:
+        self.now += 1
+        return batches(2)(step)
+
+    def run(self, folder: Path, training: Training, watch=lambda step, fields: None) -> Outcome:
+        accelerator = Accelerator(cpu=True)
+        objective = DenoisingScoreMatching()
+        return fit(vector_model(), objective, self.batches, training, folder, accelerator=accelerator, watch=watch)[1]
+
+
+def test_minutes_count_over_all_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, ten_seconds = Clock(monkeypatch), replace(QUICK, steps=3, minutes=10 / 60)
+
+    def interrupt(step: int, fields: dict) -> None:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = clock.run(tmp_path, ten_seconds, interrupt)
+    clock.now += 99  # between two calls
+    second = clock.run(tmp_path, ten_seconds)
+    assert (first.signal_number, second.signal_number) == (signal.SIGINT, None)
+    assert (second.started_at, second.step, second.seconds) == (first.step, 10, 10 - first.step)
+    assert [r["trained_seconds"] for r in read_log(tmp_path / "log.jsonl")] == [5, first.step, 10]
+    third = clock.run(tmp_path, ten_seconds)
+    assert (third.started_at, third.step) == (10, 10)
+    assert clock.run(tmp_path, replace(QUICK, minutes=0.2)).step == 12
+    assert clock.run(tmp_path, replace(QUICK, steps=15)).step == 15
+
+
+def test_throughput_is_that_of_the_steps_since_the_last_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    clock.run(tmp_path, replace(QUICK, steps=4))
+    clock.run(tmp_path, QUICK)  # its first record is of one step
+    assert [(r["step"], r["images_per_s"]) for r in read_log(tmp_path / "log.jsonl")] == [(4, 32), (5, 32), (10, 32), (12, 32)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_writes_a_checkpoint_and_returns(tmp_path: Path, number: int) -> None:
     def watch(step: int, fields: dict) -> None:
@@ -197,6 +270,30 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
     whole, _ = run(tmp_path / "whole", QUICK)
     for name, value in whole.tensors().items():
         assert torch.equal(value, resumed.tensors()[name]), name
+
+
+def test_a_disk_that_fills_up_at_a_log_line_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class File(io.FileIO):
+        def flush(self) -> None:
+            if self.tell() > 2000:  # the second line, of step 10
+                raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "open", lambda path, mode: File(path, mode), raising=False)
+        with pytest.raises(RunError, match=r"log.jsonl: the disk is full"):
+            run(tmp_path, QUICK)
+    resumed, outcome = run(tmp_path, QUICK)
+    assert outcome.started_at == 8
+    whole, _ = run(tmp_path / "whole", QUICK)
+    for name, value in whole.tensors().items():
+        assert torch.equal(value, resumed.tensors()[name]), name
+    assert [r["step"] for r in read_log(tmp_path / "log.jsonl")] == [5, 10, 12]
+
+
+def test_a_folder_that_cannot_be_made_is_a_failed_run(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(RunError, match=r"cannot write .*checkpoints"):
+        run(tmp_path, QUICK)
 
 
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:

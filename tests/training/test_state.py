@@ -59,9 +59,11 @@ def assert_same_bits(a: TrainState, b: TrainState) -> None:
 def test_going_on_from_a_checkpoint_equals_going_on(build: object, tmp_path: Path) -> None:
     whole = begin(build, seed=0)
     advance(whole, 3)
+    whole.seconds = 4.5
     save_checkpoint(whole, tmp_path, log_bytes=123, keep=2)
     resumed = begin(build, seed=1)
     assert restore_newest(resumed, tmp_path) == 123
+    assert resumed.seconds == 4.5
     assert_same_bits(whole, resumed)
     moments = {k: v for k, v in resumed.tensors().items() if k.endswith(("exp_avg", "exp_avg_sq"))}
     assert len(moments) == 2 * len(list(resumed.train_step.parameters()))
@@ -102,7 +104,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert [p.name for p in checkpoints(tmp_path)] == ["step-00000100.safetensors", "step-00001000.safetensors"]
     assert restore_newest(begin(energy, seed=1), tmp_path) == 1000
     with safe_open(checkpoints(tmp_path)[-1], "pt") as file:
-        assert json.loads(file.metadata()["scorefield"]) == {"step": 1000, "log_bytes": 1000}
+        assert json.loads(file.metadata()["scorefield"]) == {"step": 1000, "seconds": 0.0, "log_bytes": 1000}
 
 
 def test_without_a_checkpoint_nothing_changes(tmp_path: Path) -> None:

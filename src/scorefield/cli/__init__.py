@@ -3,9 +3,12 @@
 Exit codes: 0 ok, 1 a run or check failed, 2 the user's mistake, 130 or 143 interrupted by Ctrl-C or SIGTERM.
 """
 
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any, Union
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any, NoReturn, Union
 
 from scorefield.errors import RunError, UserError
 
@@ -15,28 +18,51 @@ Try `scorefield demo`. `scorefield COMMAND --help` explains each command; `score
 """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: to be handled like Ctrl-C, with an exit code of its own."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; messages go to stderr, results to stdout."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        if arguments[:1] == ["--version"]:
-            from scorefield import __version__
-
-            print(f"scorefield {__version__}")
-            return 0
-        return run_command(arguments)
+        with terminable():
+            return run_command(arguments)
     except (UserError, RunError) as error:
         print(f"scorefield: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("scorefield: interrupted; nothing was left half written", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         return 1
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises `Terminated` in the block, so that it can clean up; only the main thread can have that."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def run_command(arguments: Sequence[str]) -> int:
-    """Parse and run; errors as in `main`."""
+    """Parse and run; raises what is wrong. Imports take seconds, and Ctrl-C must find `main` when they are under way."""
+    if arguments[:1] == ["--version"]:
+        from scorefield import __version__
+
+        print(f"scorefield {__version__}")
+        return 0
     from scorefield.cli.data import DataCommand
     from scorefield.cli.demo import Demo
     from scorefield.cli.evaluate import Evaluate

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from scorefield.cli.display import say
 from scorefield.cli.evaluate import Evaluate
 from scorefield.cli.sample import Sample
 from scorefield.cli.train import Train
+from scorefield.data import open_data
+from scorefield.errors import UserError
 from scorefield.recipes import recipe
 
 
@@ -20,23 +25,28 @@ class Demo:
 
     out: Path = Path("runs/digits")
     """the run folder"""
-    steps: int = recipe("digits").training.steps
+    steps: int | None = recipe("digits").training.steps
     """training steps; fewer for a quick look"""
-    n: int = 2000
-    """samples to judge"""
+    n: Annotated[int, arg(aliases=("-n",))] = 2000
+    """samples to judge (at most as many as there are held-out examples)"""
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Demo":
         return cls()
 
     def __call__(self) -> int:
+        if self.n < 2:
+            raise UserError(f"-n must be at least 2 to compare distributions, got {self.n}")
         run = recipe("digits")
         run = replace(run, training=replace(run.training, steps=self.steps))
+        held_out = len(open_data(run.data).splits["test"].x)
+        if self.n > held_out:
+            say(f"{run.data} holds out {held_out} examples to compare with, so {held_out} samples are judged, not {self.n}")
         code = Train(run.data, self.out, resume=(self.out / "run.json").exists(), run=run)()
         if code:
             return code
         for name in ("digits.png", "digits.gif"):
             Sample(str(self.out), self.out / name, overwrite=True)()
-        Evaluate(self.out, n=self.n)()
+        Evaluate(self.out, n=min(self.n, held_out))()
         say(f"look at {(self.out / 'report.html').resolve()}")
         return 0

@@ -1,5 +1,6 @@
 """Progress on the terminal: live bars where it is one, a few plain lines where it is not. All of it goes to stderr."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from rich.table import Table
 from scorefield.interfaces import State
 from scorefield.metrics import Record
 from scorefield.samplers import CHUNK, StartingSampler
+from scorefield.training import Training
+from scorefield.training.loop import Watcher
 
 T = TypeVar("T")
 console = Console(stderr=True, highlight=False)
@@ -44,20 +47,31 @@ def tracked(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
 
 
 @contextmanager
-def training_bar(steps: int, minutes: float | None) -> Iterator[Callable[[int, dict[str, Any]], None]]:
-    """A watcher for the training loop: step, loss, validation loss, images a second."""
-    latest: dict[str, Any] = {}
+def training_bar(training: Training) -> Iterator[Watcher]:
+    """A watcher for the training loop: steps (or seconds) done of all, loss, validation loss, images a second.
+
+    Where there is no terminal, a line at the first news of each tenth of the run.
+    """
+    steps, seconds = training.limits
+    by_time = seconds < math.inf
+    total = math.ceil(seconds if by_time else steps)
+    latest: dict[str, Any] = {"trained_seconds": 0.0}
+    tenths = 0
     with bar("text") as progress:
-        task = progress.add_task("training", total=None if minutes else steps, text="")
+        task = progress.add_task("training, seconds" if by_time else "training", total=total, text="")
 
         def watch(step: int, fields: dict[str, Any]) -> None:
+            nonlocal tenths
             latest.update(fields)
-            if fields:
-                parts = [f"{latest[k]:{f}} {label}" for k, f, label in SHOWN if k in latest]
-                progress.update(task, text=" · ".join(parts))
-                if not console.is_terminal and (step * 10 // steps) > ((step - 20) * 10 // steps):
-                    say(f"step {step} of {steps}: {' · '.join(parts)}")
-            progress.update(task, completed=step)
+            done = int(latest["trained_seconds"]) if by_time else step
+            progress.update(task, completed=done)
+            if not fields:
+                return
+            text = " · ".join(f"{latest[k]:{f}} {label}" for k, f, label in SHOWN if k in latest)
+            progress.update(task, text=text)
+            if not console.is_terminal and 10 * done // total > tenths:
+                tenths = 10 * done // total
+                say(f"step {step}, {done} of {total} seconds: {text}" if by_time else f"step {step} of {total}: {text}")
 
         yield watch
 

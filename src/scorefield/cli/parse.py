@@ -3,9 +3,10 @@
 import dataclasses
 import io
 import itertools
+import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from types import UnionType
@@ -17,6 +18,8 @@ from tyro.conf import AvoidSubcommands, FlagCreatePairsOff
 from scorefield.errors import UserError
 
 T = TypeVar("T")
+SHORT = {"--skip-bad": "--reading.skip-bad"}
+"""flags known by a shorter name, too"""
 
 
 def parse(
@@ -33,7 +36,7 @@ def parse(
         with redirect_stderr(captured):
             return tyro.cli(
                 command,
-                args=list(arguments),
+                args=[SHORT.get(token, token) for token in arguments],
                 prog=prog,
                 default=tyro.MISSING_NONPROP if default is None else default,
                 description=description,
@@ -59,18 +62,59 @@ def is_rule(row: str) -> bool:
     return not row.strip("─- ")
 
 
-def peek(arguments: Sequence[str], name: str) -> str | None:
-    """The last value of `name VALUE` or `name=VALUE`, read before the parser exists."""
-    value = None
-    for token, following in itertools.pairwise([*arguments, None]):
-        if token == name:
-            value = following
-        elif token and token.startswith(name + "="):
-            value = token.removeprefix(name + "=")
-    return value
+class Given:
+    """Which arguments were given, known before the parser and its defaults exist.
+
+    How many values a flag takes depends on its type alone, so that flags and positional arguments can be told apart in
+    any order. Whether flags and values are valid is left to the parser.
+    """
+
+    def __init__(self, command: type, arguments: Sequence[str]) -> None:
+        counts = {name: count for kind in dataclasses_in(command) for name, count in values_taken(kind)}
+        self.positional: list[str] = []
+        self.flags: dict[str, list[str]] = {}
+        room = 0.0
+        for token in arguments:
+            if token.startswith("--"):
+                flag, equals, value = token.partition("=")
+                flag = flag.replace("_", "-")
+                values = self.flags[flag] = [value] if equals else []
+                name = flag.removeprefix("--").removeprefix("no-").rpartition(".")[2]
+                room = counts.get(name, 1) - len(values)
+            elif room > 0:
+                values.append(token)
+                room -= 1
+            else:
+                self.positional.append(token)
+
+    def __contains__(self, flag: str) -> bool:
+        return flag in self.flags
+
+    def value(self, flag: str) -> str | None:
+        """The first value of a flag, None if it has none."""
+        return next(iter(self.flags.get(flag, [])), None)
 
 
-def with_kinds(config: Any, arguments: Sequence[str], prefix: str = "--") -> Any:
+def dataclasses_in(kind: type) -> Iterator[type]:
+    """A dataclass and all in its fields, every member of a union among them."""
+    yield kind
+    for hint in get_type_hints(kind).values():
+        for nested in (hint, *get_args(hint)):
+            if dataclasses.is_dataclass(nested):
+                yield from dataclasses_in(nested)  # type: ignore[arg-type]
+
+
+def values_taken(kind: type) -> Iterator[tuple[str, float]]:
+    """The flags of a dataclass's own fields that do not take exactly one value: switches none, tuples several."""
+    for name, hint in get_type_hints(kind).items():
+        if hint is bool:
+            yield name.replace("_", "-"), 0
+        elif get_origin(hint) is tuple:
+            values = get_args(hint)
+            yield name.replace("_", "-"), math.inf if Ellipsis in values else len(values)
+
+
+def with_kinds(config: Any, given: Given, prefix: str = "--") -> Any:
     """`config` with each union's member replaced by the one that `--….kind NAME` asks for, so that its flags exist.
 
     Raises:
@@ -81,10 +125,10 @@ def with_kinds(config: Any, arguments: Sequence[str], prefix: str = "--") -> Any
         value, path = getattr(config, name), f"{prefix}{name.replace('_', '-')}."
         if get_origin(hint) in (Union, UnionType) and all(dataclasses.is_dataclass(m) for m in get_args(hint)):
             kinds = {member.kind: member for member in get_args(hint)}
-            kind = peek(arguments, path + "kind") or value.kind
+            kind = given.value(path + "kind") or value.kind
             if kind not in kinds:
                 raise UserError(f"unknown {path}kind {kind!r}: choose one of {', '.join(kinds)}")
             value = value if kind == value.kind else kinds[kind]()
         if dataclasses.is_dataclass(value):
-            changes[name] = with_kinds(value, arguments, path)
+            changes[name] = with_kinds(value, given, path)
     return replace(config, **changes)

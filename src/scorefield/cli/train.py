@@ -1,5 +1,6 @@
 """scorefield train: learn the score field of a data set."""
 
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,11 +11,13 @@ import tyro
 from tyro.conf import Positional, arg
 
 from scorefield.cli.display import say, tracked, training_bar
-from scorefield.cli.parse import peek, with_kinds
+from scorefield.cli.parse import Given, with_kinds
 from scorefield.data import Data
+from scorefield.errors import UserError
 from scorefield.experiment import Run, Trained, read_run, train
 from scorefield.persistence import Model
 from scorefield.recipes import recipe, recipe_for
+from scorefield.training import Training
 from scorefield.training.loop import Watcher
 
 
@@ -26,7 +29,7 @@ class Train:
     for bit as if it had not been.
 
     Examples: `scorefield train digits --out runs/digits`, `scorefield train photos/ --out runs/photos --reading.size 32
-    --minutes 30`, `scorefield train points.npy --out runs/points --steps 5000`.
+    --skip-bad --minutes 30`, `scorefield train points.npy --out runs/points --steps 5000`.
     """
 
     data: Annotated[Positional[str], arg(metavar="DATA")]
@@ -41,16 +44,23 @@ class Train:
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Train":
-        """The defaults of all flags: the stored run's on --resume, else the recipe's."""
-        name, out = peek(arguments, "--recipe"), peek(arguments, "--out")
-        source = next((a for a in arguments if not a.startswith("-")), "")
-        if name is not None:
-            run = recipe(name)
-        elif "--resume" in arguments and out is not None:
+        """The defaults of all flags: the stored run's on --resume, else the recipe's.
+
+        Raises:
+            UserError: an unknown recipe or kind, no run to resume, or both --steps and --minutes.
+        """
+        given = Given(cls, arguments)
+        if "--steps" in given and "--minutes" in given:
+            raise UserError("--steps and --minutes are two ways to end a run: give one of them")
+        name, out = given.value("--recipe"), given.value("--out")
+        if "--resume" in given and out is not None:
             run = read_run(Path(out))
+            run = replace(run, recipe=name or run.recipe)
+            if "--steps" in given:
+                run = replace(run, training=replace(run.training, steps=Training.steps, minutes=None))
         else:
-            run = recipe_for(source)
-        return cls(tyro.MISSING, tyro.MISSING, run=with_kinds(run, arguments))
+            run = recipe(name) if name is not None else recipe_for("".join(given.positional[:1]))
+        return cls(tyro.MISSING, tyro.MISSING, run=with_kinds(run, given))
 
     def __call__(self) -> int:
         run = replace(self.run, data=self.data)
@@ -58,7 +68,7 @@ class Train:
 
             def started(resolved: Run, data: Data, model: Model) -> Watcher:
                 describe(resolved, data, model)
-                return stack.enter_context(training_bar(resolved.training.steps, resolved.training.minutes))
+                return stack.enter_context(training_bar(resolved.training))
 
             done = train(run, self.out, resume=self.resume, progress=tracked, started=started)
         if not done.main_process:
@@ -83,10 +93,13 @@ def report(done: Trained, data: str, folder: Path) -> int:
     for change in done.changes:
         say(f"changed on resume: {change}")
     if outcome.signal_number is not None:
-        say(f"interrupted after step {outcome.step}; go on with: scorefield train {data} --out {folder} --resume")
+        again = shlex.join(["scorefield", "train", data, "--out", str(folder), "--resume"])
+        say(f"interrupted after step {outcome.step}; go on with: {again}")
         return 128 + outcome.signal_number
     if outcome.step == outcome.started_at:
-        say(f"{folder} is finished already: {outcome.step} steps; give --steps a larger number to go on")
+        minutes = done.run.training.minutes
+        spent, flag = ("", "--steps") if minutes is None else (f" in {minutes:g} minutes", "--minutes")
+        say(f"{folder} is finished already: {outcome.step} steps{spent}; give {flag} a larger number to go on")
         return 0
     steps = outcome.step - outcome.started_at
     rate = steps * batch / outcome.seconds

@@ -43,9 +43,13 @@ class Run:
 
 @dataclass(frozen=True)
 class RunFile:
-    """run.json: the run, its resolved settings, and what it was made with."""
+    """run.json: the run with its settings resolved, what it depends on besides, and what it was made with."""
 
     run: Run
+    data_fingerprint: str
+    """of the examples and their order"""
+    processes: int
+    """how many trained together, each with its part of every batch and noise of its own"""
     made_with: dict[str, str]
 
 
@@ -55,16 +59,21 @@ def made_with(device: str) -> dict[str, str]:
     return {**versions, "python": platform.python_version(), "system": platform.platform(), "device": device}
 
 
-def write_run(run: Run, folder: Path, device: str) -> None:
+def write_run(file: RunFile, folder: Path) -> None:
     """Write run.json atomically."""
-    write_durably(folder / "run.json", to_json(RunFile(run, made_with(device))))
+    write_durably(folder / "run.json", to_json(file))
+
+
+def read_run_file(folder: Path) -> RunFile:
+    """The run.json of a folder; `UserError` where there is none."""
+    if not (folder / "run.json").exists():
+        raise UserError(f"no run in {folder}: it has no run.json")
+    return from_json(RunFile, folder / "run.json")
 
 
 def read_run(folder: Path) -> Run:
     """The run of a folder; `UserError` where there is none."""
-    if not (folder / "run.json").exists():
-        raise UserError(f"no run in {folder}: it has no run.json")
-    return from_json(RunFile, folder / "run.json").run
+    return read_run_file(folder).run
 
 
 def check_resumable(stored: Run, asked: Run) -> list[str]:
@@ -79,9 +88,22 @@ def check_resumable(stored: Run, asked: Run) -> list[str]:
     if forbidden:
         fields = "; ".join(f"{k} was {old.get(k)}, now {new.get(k)}" for k in forbidden)
         raise UserError(f"cannot resume with another configuration: {fields}")
-    if asked.training.steps < stored.training.steps:
-        raise UserError(f"--steps may only grow on resume: was {stored.training.steps}, now {asked.training.steps}")
+    before, now = stored.training.steps, asked.training.steps
+    if before is not None and now is not None and now < before:
+        raise UserError(f"--steps may only grow on resume: was {before}, now {now}")
     return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in sorted(changed)]
+
+
+def check_same_circumstances(stored: RunFile, now: RunFile) -> None:
+    """Refuse to go on with other data or another number of processes, which would silently be another run.
+
+    Raises:
+        UserError: names what changed.
+    """
+    if stored.data_fingerprint != now.data_fingerprint:
+        raise UserError(f"cannot resume: {now.run.data} no longer holds the examples this run began with; begin a new run")
+    if stored.processes != now.processes:
+        raise UserError(f"cannot resume: the run was begun by {stored.processes} processes, now there are {now.processes}")
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -92,4 +114,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-__all__ = ["MLPConfig", "Run", "RunFile", "UNetConfig", "check_resumable", "flatten", "read_run", "write_run"]
+__all__ = [
+    "MLPConfig", "Run", "RunFile", "UNetConfig", "check_resumable", "check_same_circumstances", "flatten", "made_with",
+    "read_run", "read_run_file", "write_run",
+]  # fmt: skip

@@ -1,5 +1,6 @@
 """From a run's configuration to a trained model in its folder."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,20 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from scorefield.data import Batches, Data, Progress, open_data
-from scorefield.errors import UserError
-from scorefield.experiment.config import Run, check_resumable, read_run, write_run
+from scorefield.errors import RunError, UserError
+from scorefield.experiment.config import (
+    Run,
+    RunFile,
+    check_resumable,
+    check_same_circumstances,
+    made_with,
+    read_run_file,
+    write_run,
+)
+from scorefield.interfaces import Objective
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model, ModelConfig, save_model
-from scorefield.randomness import derive_seed
+from scorefield.randomness import derive_seed, keyed_generator
 from scorefield.system import remove_leftovers
 from scorefield.training import Outcome, Training, fit
 from scorefield.training.loop import Watcher
@@ -49,34 +59,39 @@ def train(
         started: called once everything is ready, with the resolved run; returns the watcher of the loop.
 
     Raises:
-        UserError: data that cannot be read or does not fit the network; a used folder; another configuration.
-        RunError: a loss that is not finite; a full disk.
+        UserError: data that cannot be read or does not fit the network; a used folder; on `resume` another configuration,
+            other data or another number of processes.
+        RunError: a loss that is not finite; a full disk; too little memory.
     """
     folder, changes = Path(folder), []
-    stored = read_run(folder) if resume else None
+    stored = read_run_file(folder) if resume else None
     if stored is not None:
-        run = replace(run, training=inherit_resolved(run.training, stored.training))
-        changes = check_resumable(stored, run)
+        run = replace(run, training=inherit_resolved(run.training, stored.run.training))
+        changes = check_resumable(stored.run, run)
     elif folder.exists() and (not folder.is_dir() or any(p.suffix != ".part" for p in folder.iterdir())):
         raise UserError(f"{folder} is already used: give another --out, or --resume to go on with the run there")
 
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")  # Step does the mixing
+    rank, processes = accelerator.process_index, accelerator.num_processes
     with accelerator.main_process_first():
         data = open_data(run.data, run.reading, progress=progress)
-    model = build_model(run, data)
     run = replace(run, training=run.training.resolved(accelerator.device, energy=run.energy))
-    if accelerator.is_main_process:
-        make_folder(folder)
-        remove_leftovers(folder)
-        if stored != run:
-            write_run(run, folder, str(accelerator.device))
-    accelerator.wait_for_everyone()
-
-    split = data.splits["train"]
-    batches = Batches(split, run.training.batch_size, run.training.seed, accelerator.process_index, accelerator.num_processes)
+    file = RunFile(run, data.fingerprint, processes, made_with(str(accelerator.device)))
+    if stored is not None:
+        check_same_circumstances(stored, file)
+    batches = Batches(data.splits["train"], run.training.batch_size, run.training.seed, rank, processes)
 
     def encode(raw: Tensor) -> Tensor:
         return data.scaling.encode(raw).float()  # scaled in the data's own precision, learnt in float32
+
+    model = build_model(run, data)
+    probe(model, run.objective, encode(batches.at(0)[0][:2]))
+    if accelerator.is_main_process:
+        make_folder(folder)
+        remove_leftovers(folder)
+        if stored is None or stored.run != run:
+            write_run(file, folder)
+    accelerator.wait_for_everyone()
 
     held_out = data.splits["validation"].x[:VALIDATION_ROWS]
     state, outcome = fit(
@@ -111,6 +126,12 @@ def build_model(run: Run, data: Data) -> Model:
             raise UserError(str(error)) from error
 
 
+def probe(model: Model, objective: Objective, x: Tensor) -> None:
+    """One loss and gradient, forgotten at once: what cannot be trained fails here, before anything is written."""
+    objective(model, x, generator=keyed_generator(0, "probe")).value.sum().backward()
+    model.zero_grad(set_to_none=True)
+
+
 def inherit_resolved(asked: Training, stored: Training) -> Training:
     """`auto` and open choices as the stored run resolved them."""
     return replace(
@@ -122,8 +143,9 @@ def inherit_resolved(asked: Training, stored: Training) -> Training:
 
 
 def make_folder(folder: Path) -> None:
-    """Create the run's folder; `UserError` where that is not possible."""
+    """Create the run's folder; `UserError` where that is not possible, `RunError` if the disk is full."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot create {folder}: {error}; give another --out") from error
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (RunError if full else UserError)(f"cannot create {folder}: {error}; give another --out") from error

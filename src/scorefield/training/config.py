@@ -1,5 +1,6 @@
 """How a model is trained: plain values; `auto` is resolved once, by capability, and stored resolved."""
 
+import math
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -21,10 +22,10 @@ class Training:
         UserError: a value out of its range.
     """
 
-    steps: int = 2000
-    """optimiser steps"""
+    steps: int | None = 2000
+    """optimiser steps; None if `minutes` are given, whatever was said"""
     minutes: float | None = None
-    """stop after so many minutes, whatever --steps says (such a run is not exactly repeatable)"""
+    """minutes of training in all instead of a number of steps (such a run is not exactly repeatable)"""
     batch_size: int = 128
     """examples a step, over all processes together"""
     learning_rate: float = 1e-3
@@ -57,17 +58,29 @@ class Training:
     """CPU threads; PyTorch's own choice if not given"""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "checkpoint_every", "keep", "log_every", "validate_every")
-        for name in counts:
+        if self.minutes is not None:
+            object.__setattr__(self, "steps", None)
+        elif self.steps is None or self.steps < 1:
+            raise UserError(f"--steps must be at least 1, got {self.steps}")
+        for name in ("batch_size", "checkpoint_every", "keep", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
         for name in ("minutes", "learning_rate", "clip", "threads", "decay_after"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise UserError(f"{_flag(name)} must be positive, got {value}")
+        for name, most in (("minutes", 10**7), ("batch_size", 2**20), ("threads", 1024)):
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise UserError(f"{_flag(name)} must be at most {most}, got {value}")
         for name, low, high in (("warmup", 0, float("inf")), ("beta2", 0, 1), ("ema", 0.005, 0.28)):
             if not low <= getattr(self, name) < high:
                 raise UserError(f"{_flag(name)} must be in [{low}, {high}), got {getattr(self, name)}")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Steps and seconds of training that finish the run; one of them is infinite."""
+        return self.steps or math.inf, 60 * self.minutes if self.minutes else math.inf
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step 0, 1, …: a linear rise, a plateau, then 1/√step (Karras et al. 2024); no horizon in it."""

@@ -1,16 +1,22 @@
 """log.jsonl: one JSON object a line, `kind` train or validation; the loss is per dimension and also given per noise level."""
 
+import errno
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scorefield.errors import RunError, UserError
 from scorefield.interfaces import Loss
 
 BINS = 12
+FIELDS = {"kind", "step", "images", "loss"}
+"""what every record has"""
 
 
 class LossByLevel:
@@ -42,38 +48,79 @@ class LossByLevel:
 class Log:
     """Appends to log.jsonl, and to TensorBoard's event files if TensorBoard is installed.
 
-    On resume the file is cut back to the length it had at the checkpoint, so that no step appears twice.
+    On resume the file is cut back to the length it had at the checkpoint, so that no step appears twice. If somebody removed
+    it, a new one is begun.
+
+    Raises:
+        UserError: the file is shorter than it was at the checkpoint.
+        RunError: a full disk, from every method; the checkpoints stay valid.
     """
 
     def __init__(self, folder: Path, keep_bytes: int, keep_steps: int) -> None:
-        self._file = open(folder / "log.jsonl", "ab")  # noqa: SIM115
-        self._file.truncate(keep_bytes)
-        self._file.seek(0, os.SEEK_END)
-        self._board = tensorboard_writer(folder / "tensorboard", keep_steps)
+        self._path = folder / "log.jsonl"
+        if self._path.exists():
+            if (size := self._path.stat().st_size) < keep_bytes:
+                raise UserError(
+                    f"{self._path} has {size} bytes and had {keep_bytes} at the last checkpoint: put the whole file back, or "
+                    "remove it to begin a new one"
+                )
+        else:
+            keep_bytes = 0
+        with disk_errors(self._path):
+            self._file = open(self._path, "ab")  # noqa: SIM115
+            self._file.truncate(keep_bytes)
+            self._file.seek(0, os.SEEK_END)
+            self._board = tensorboard_writer(folder / "tensorboard", keep_steps)
 
     def write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
-        if self._board is not None:
-            for name in ("loss", "images_per_s", "learning_rate"):
-                if name in record:
-                    self._board.add_scalar(f"{name}/{record['kind']}", record[name], record["step"])
+        with disk_errors(self._path):
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+            if self._board is not None:
+                for name in ("loss", "images_per_s", "learning_rate"):
+                    if name in record:
+                        self._board.add_scalar(f"{name}/{record['kind']}", record[name], record["step"])
 
     def bytes_on_disk(self) -> int:
         """Length of the file, after making sure that much of it is on disk."""
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        with disk_errors(self._path):
+            os.fsync(self._file.fileno())
+            return self._file.tell()
 
     def close(self) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with disk_errors(self._path):
+            if self._board is not None:
+                self._board.close()
+            self._file.close()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """What the system refuses to write becomes a `RunError` that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else str(error)
+        raise RunError(f"cannot write {path}: {reason}; checkpoints stay valid, go on with --resume once it can") from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log.jsonl; a last line cut short by a kill is left out."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    """The records of a log.jsonl; a last line cut short by a kill is left out.
+
+    Raises:
+        UserError: another line is no record.
+    """
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or not record.keys() >= FIELDS:
+            raise UserError(f"{path} is damaged in line {number}: put the whole file back, or remove it")
+        records.append(record)
+    return records
 
 
 def tensorboard_writer(folder: Path, keep_steps: int) -> Any:

@@ -6,7 +6,6 @@ and resumed from a checkpoint equals one that was not, bit for bit (on the same 
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ from scorefield.system import Interruption, remove_leftovers
 from scorefield.tensors import event_size
 from scorefield.training.config import Training
 from scorefield.training.ema import update_average
-from scorefield.training.log import Log, LossByLevel
+from scorefield.training.log import Log, LossByLevel, disk_errors
 from scorefield.training.state import Step, TrainState, checkpoints, restore_newest, save_checkpoint
 
 
@@ -70,13 +69,14 @@ def fit(
     `folder` receives `log.jsonl` and `checkpoints/`. Ctrl-C and SIGTERM write a checkpoint and return.
 
     Raises:
-        RunError: a loss that is not finite, with its step and σ; a full disk.
+        RunError: a loss or gradient that is not finite, with its step and σ; a full disk; too little memory.
     """
     training = training.resolved(accelerator.device, energy=hasattr(model, "log_density"))
     torch.set_num_threads(training.threads or torch.get_num_threads())
     model.to(accelerator.device).train()
     state = TrainState.begin(objective, model, training)
-    (folder / "checkpoints").mkdir(exist_ok=True)
+    with disk_errors(folder / "checkpoints"):
+        (folder / "checkpoints").mkdir(exist_ok=True)
     if accelerator.is_main_process:
         remove_leftovers(folder / "checkpoints")
     log_bytes = restore_newest(state, folder / "checkpoints")
@@ -87,11 +87,12 @@ def fit(
 
     main = accelerator.is_main_process
     log = Log(folder, log_bytes, state.step) if main else None
-    recorder = Recorder(model, training, accelerator, folder / "checkpoints")
+    recorder = Recorder(model, training, accelerator, folder / "checkpoints", state)
     parameters, averaged = list(model.parameters()), list(state.average.parameters())
-    began = time.monotonic()
+    began, seconds_before = time.monotonic(), state.seconds
+    last_step, last_second = training.limits
     saved_at = state.step if checkpoints(folder / "checkpoints") else None
-    stop: int | None = None
+    stop: int | None = TIME_OVER if state.seconds >= last_second else None
 
     def save() -> None:
         nonlocal saved_at
@@ -102,32 +103,32 @@ def fit(
 
     try:
         with Interruption() as interruption:
-            while state.step < training.steps and not stop:
+            while state.step < last_step and not stop:
                 x, cond = batches(state.step)
                 generator = keyed_generator(
                     training.seed, "noise", state.step, accelerator.process_index, device=accelerator.device
                 )
                 loss = train_step(x.to(accelerator.device, non_blocking=True), cond, generator)
                 accelerator.backward(loss.value.mean() / event_size(x))
-                accelerator.clip_grad_norm_(parameters, training.clip)
+                norm = accelerator.clip_grad_norm_(parameters, training.clip)
                 for group in optimizer.param_groups:
                     group["lr"] = training.learning_rate_at(state.step)
                 optimizer.step()
                 optimizer.zero_grad()
-                state.step += 1
-                update_average(averaged, parameters, state.step, training.ema)
-                recorder.add(loss, state.step, event_size(x))
+                update_average(averaged, parameters, state.step + 1, training.ema)
+                state.step, state.seconds = state.step + 1, seconds_before + time.monotonic() - began
+                recorder.add(loss, norm, event_size(x))
 
-                over = training.minutes is not None and time.monotonic() - began > 60 * training.minutes
+                over = state.seconds >= last_second
                 stop = agreed(interruption.signal_number or (TIME_OVER if over else 0), state.step, accelerator)
-                last = stop or state.step == training.steps
+                last = stop or state.step == last_step
                 fields: dict[str, Any] = {}
                 if last or state.step % training.log_every == 0:
-                    fields |= recorder.train_record(state.step)
+                    fields |= recorder.train_record()
                     if log is not None:
                         log.write(fields)
                 if validation and (last or state.step % training.validate_every == 0):
-                    record = recorder.validation_record(state, objective, validation)
+                    record = recorder.validation_record(objective, validation)
                     fields["validation"] = record["loss"]
                     if log is not None:
                         log.write(record)
@@ -135,10 +136,14 @@ def fit(
                     save()
                 watch(state.step, fields)
             save()
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise RunError(f"out of memory in step {state.step + 1}: a smaller --batch-size or network needs less") from error
     finally:
         if log is not None:
             log.close()
-    seconds = time.monotonic() - began
+    seconds = state.seconds - seconds_before
     return state, Outcome(started_at, state.step, seconds, stop if stop != TIME_OVER else None)
 
 
@@ -151,53 +156,64 @@ def agreed(reason: int, step: int, accelerator: Accelerator) -> int | None:
     return reason or None
 
 
-class Recorder:
-    """Keeps losses on the device between log lines, and stops the run when one of them is not finite."""
+def out_of_memory(error: Exception) -> bool:
+    """Whether NumPy, the CPU's or the GPU's allocator (in this order) has no memory left."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
-    def __init__(self, model: nn.Module, training: Training, accelerator: Accelerator, checkpoints: Path) -> None:
-        self.training, self.accelerator, self.checkpoints = training, accelerator, checkpoints
+
+class Recorder:
+    """Keeps losses and gradient norms on the device between log lines, and stops the run when one of them is not finite."""
+
+    def __init__(
+        self, model: nn.Module, training: Training, accelerator: Accelerator, checkpoints: Path, state: TrainState
+    ) -> None:
+        self.training, self.accelerator, self.checkpoints, self.state = training, accelerator, checkpoints, state
         sigma_range: tuple[float, float] = model.sigma_range  # type: ignore[assignment]
         self.train = LossByLevel(sigma_range, accelerator.device)
         self.validation = LossByLevel(sigma_range, accelerator.device)
-        self.pending: list[tuple[int, Loss]] = []
-        self.last_time = time.monotonic()
-        self.last_step: int | None = None
+        self.pending: list[tuple[int, Loss, Tensor]] = []
+        self.last_time, self.last_step = time.monotonic(), state.step
 
-    def add(self, loss: Loss, step: int, dimensions: int) -> None:
-        self.pending.append((step, Loss(loss.value.detach(), loss.sigma, {})))
+    def add(self, loss: Loss, norm: Tensor, dimensions: int) -> None:
+        """Note the step just finished: its losses, and its gradient's norm before clipping."""
+        self.pending.append((self.state.step, Loss(loss.value.detach(), loss.sigma, {}), norm))
         self.train.add(loss, dimensions)
 
     def check_finite(self) -> None:
         """Raises `RunError` naming the first bad step and its noise level since the last check."""
-        if self.pending and not torch.stack([loss.value.sum() for _, loss in self.pending]).isfinite().all():
-            step, loss = next((s, x) for s, x in self.pending if not x.value.isfinite().all())
-            at = ""
-            with suppress(TypeError):
-                at = f" at sigma {loss.sigma[~loss.value.isfinite()][0]:.4g}"  # type: ignore[index]
-            good = checkpoints(self.checkpoints)
-            last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint before it"
-            raise RunError(f"the loss is not finite in step {step}{at}; {last}; start again with a lower --learning-rate")
+        if self.pending and not torch.stack([loss.value.sum() + norm for _, loss, norm in self.pending]).isfinite().all():
+            raise RunError(self.complaint())
         self.pending.clear()
 
-    def train_record(self, step: int) -> dict[str, Any]:
-        """Mean loss, loss by σ and throughput since the last record."""
+    def complaint(self) -> str:
+        """What is not finite, where, and what to do."""
+        step, loss = next((s, x) for s, x, norm in self.pending if not (x.value.sum() + norm).isfinite())
+        bad = ~loss.value.isfinite()
+        what = f"the loss is not finite in step {step}" if bad.any() else f"the gradient is not finite in step {step}"
+        at = "" if loss.sigma is None or not bad.any() else f" at sigma {loss.sigma[bad][0]:.4g}"
+        good = checkpoints(self.checkpoints)
+        last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint before it"
+        return f"{what}{at}; {last}; start again with a lower --learning-rate"
+
+    def train_record(self) -> dict[str, Any]:
+        """Mean loss, loss by σ and throughput since the last record; `trained_seconds` counts from the run's beginning."""
         self.check_finite()
         loss, by_sigma = self.train.take()
-        now = time.monotonic()
-        steps = step - (self.last_step if self.last_step is not None else step - self.training.log_every)
+        now, step = time.monotonic(), self.state.step
         record = {
             "kind": "train", "step": step, "images": step * self.training.batch_size, "loss": loss,
-            "images_per_s": steps * self.training.batch_size / max(now - self.last_time, 1e-9),
-            "learning_rate": self.training.learning_rate_at(step - 1),
-            "seconds": now - self.last_time, "sigma": self.train.centres, "loss_by_sigma": by_sigma,
+            "images_per_s": (step - self.last_step) * self.training.batch_size / max(now - self.last_time, 1e-9),
+            "learning_rate": self.training.learning_rate_at(step - 1), "seconds": now - self.last_time,
+            "trained_seconds": self.state.seconds, "sigma": self.train.centres, "loss_by_sigma": by_sigma,
         }  # fmt: skip
         self.last_time, self.last_step = now, step
         return record
 
     @torch.no_grad()
-    def validation_record(self, state: TrainState, objective: Objective, batch: tuple[Tensor, Tensor | None]) -> dict[str, Any]:
+    def validation_record(self, objective: Objective, batch: tuple[Tensor, Tensor | None]) -> dict[str, Any]:
         """The averaged model's loss on held-out examples, always with the same noise."""
         x, cond = batch
+        state = self.state
         step = Step(objective, state.average, state.train_step.bf16)
         for index, part in enumerate(x.split(256)):
             labels = None if cond is None else cond[256 * index : 256 * index + len(part)]

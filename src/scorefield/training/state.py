@@ -34,12 +34,16 @@ class Step(nn.Module):
 
 @dataclass
 class TrainState:
-    """What training changes: `step` counts finished steps, `average` is the model that is sampled from."""
+    """What training changes: `step` counts finished steps, `average` is the model that is sampled from.
+
+    `seconds` is the time that the steps took, over all resumes.
+    """
 
     train_step: Step
     average: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
+    seconds: float = 0.0
 
     @classmethod
     def begin(cls, objective: Objective, model: nn.Module, training: Training) -> "TrainState":
@@ -84,7 +88,8 @@ def save_checkpoint(state: TrainState, folder: Path, log_bytes: int, keep: int) 
     """
     path = folder / f"step-{state.step:08d}.safetensors"
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors().items()}
-    write_durably(path, save(tensors, {"scorefield": json.dumps({"step": state.step, "log_bytes": log_bytes})}))
+    note = {"step": state.step, "seconds": state.seconds, "log_bytes": log_bytes}
+    write_durably(path, save(tensors, {"scorefield": json.dumps(note)}))
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
     return path
@@ -103,10 +108,10 @@ def restore_newest(state: TrainState, folder: Path) -> int:
         with safe_open(found[-1], "pt") as file:
             note = json.loads(file.metadata()["scorefield"])
             state.load_tensors({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        state.step, state.seconds, log_bytes = note["step"], note["seconds"], note["log_bytes"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"checkpoint {found[-1]} cannot be read ({error}): remove it to resume from the one before") from error
-    state.step = note["step"]
-    return int(note["log_bytes"])
+    return int(log_bytes)
 
 
 def checkpoints(folder: Path) -> list[Path]:
