@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = "tests/contracts"
+DENSITIES = "tests/densities"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,52 @@ MUTANTS = [
     Mutant("samplers/generate.py", '"samples", chunk,', '"samples", 0,', "tests/samplers"),
     Mutant("densities/analytic.py", "c.offset / c.variances)", "c.offset / c.variances.sqrt())"),
     Mutant("densities/analytic.py", "double()[:, None, None] ** 2", "double()[:, None, None]"),
-    Mutant("densities/analytic.py", '"bij,bj->bi"', '"bji,bj->bi"', "tests/densities"),
+    Mutant("densities/analytic.py", '"bij,bj->bi"', '"bji,bj->bi"', DENSITIES),
+    Mutant("densities/ring.py", "(r - self.radius) ** 2 / (2 * variance)", "(r - self.radius) ** 2 / variance", DENSITIES),
+    Mutant("densities/ring.py", ".log() - radial - (2", ".log() - radial + (2", DENSITIES),
+    Mutant("densities/ring.py", "_mean_cosine_ratio(kappa) - 1\n", "_mean_cosine_ratio(kappa) + 1\n", DENSITIES),
+    Mutant("densities/ring.py", "pull = self.radius**2 /", "pull = self.radius /", DENSITIES),
+    Mutant("densities/ring.py", "r * self.radius / variance", "r / variance", DENSITIES),
+    Mutant("densities/ring.py", "x, self.sigma_range) ** 2", "x, self.sigma_range)", DENSITIES),
+    Mutant("densities/ring.py", "(self.std**2 + level**2).sqrt()", "(self.std + level)", DENSITIES),
+    Mutant("densities/ring.py", "torch.special.i0e(positive)), 0.5)", "torch.special.i0e(positive)), 1.0)", DENSITIES),
+    Mutant("densities/ring.py", "kept + (1 - kept)", "kept + (1 + kept)", DENSITIES),
+    Mutant("densities/ring.py", "self.radius**2 / 2 + self.std**2", "self.radius**2 + self.std**2", DENSITIES),
+    Mutant("densities/classics.py", "+ slope * across / self.std", "- slope * across / self.std", DENSITIES),
+    Mutant("densities/classics.py", "slope = 2 * self.bend", "slope = self.bend", DENSITIES),
+    Mutant("densities/classics.py", "self.width**2 * (along**2 - 1)", "self.width * (along**2 - 1)", DENSITIES),
+    Mutant("densities/classics.py", "(self.dimension - 1) * v + (scaled", "self.dimension * v + (scaled", DENSITIES),
+    Mutant("densities/classics.py", "sum(1) - (self.dimension - 1)) / 2", "sum(1) - (self.dimension - 1))", DENSITIES),
+    Mutant("densities/classics.py", "torch.cat([v, (v / 2).exp()", "torch.cat([v, v.exp()", DENSITIES),
+    Mutant("densities/classics.py", "-4 * self.barrier / self.location", "-4 * self.barrier", DENSITIES),
+    Mutant("densities/classics.py", "- self.dimension * self.log_z", "- self.log_z", DENSITIES),
+    Mutant("densities/classics.py", "half = self.barrier / 2", "half = self.barrier", DENSITIES),
+    Mutant("densities/classics.py", "** 2 - (y - 1) ** 2)", "** 2)", DENSITIES),
+    Mutant("densities/classics.py", "(self.df + (white**2).sum(0))", "(1 + (white**2).sum(0))", DENSITIES),
+    Mutant("densities/classics.py", "self.df / (2 * half_chi2)", "self.df / half_chi2", DENSITIES),
+    Mutant("densities/classics.py", "z @ self.root.mT", "z @ self.root", DENSITIES),
+    Mutant(
+        "densities/classics.py",
+        "log_z + self.root.diagonal().log().sum()",
+        "log_z - self.root.diagonal().log().sum()",
+        DENSITIES,
+    ),
+    Mutant("densities/point_sets.py", "+ column % 2", "+ 0 * column", DENSITIES),
+    Mutant("densities/point_sets.py", "rate * along.exp()", "rate * along", DENSITIES),
+    Mutant("densities/point_sets.py", "tangential**2) / 2)", "tangential**2))", DENSITIES),
+    Mutant("densities/point_sets.py", "9 / 16 - 1 / math.pi", "9 / 16 + 1 / math.pi", DENSITIES),
+    Mutant("densities/point_sets.py", "- mean[1] ** 2) / 2", "+ mean[1] ** 2) / 2", DENSITIES),
+    Mutant("densities/compose.py", "log() - z)", "log() + z)", DENSITIES),
+    Mutant("densities/compose.py", "cond).softmax(0)", "cond).exp()", DENSITIES),
+    Mutant("densities/compose.py", "torch.stack([p @ g.means[0] for", "torch.stack([g.means[0] for", DENSITIES),
+    Mutant("densities/compose.py", "precisions = [1 / g.eigen", "precisions = [g.eigen", DENSITIES),
+    Mutant(
+        "densities/compose.py",
+        "nn.ModuleList(d for d in self.densities if isinstance(d, nn.Module))",
+        "nn.ModuleList()",
+        DENSITIES,
+    ),
+    Mutant("interfaces.py", " or value == math.inf", "", DENSITIES),
     Mutant("processes.py", "return f, 2 * process", "return f, process", "tests/test_processes.py"),
     Mutant(
         "processes.py", "noise_level(process, t), cond) / alpha", "noise_level(process, t), cond)", "tests/test_processes.py"

@@ -5,20 +5,33 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from scorefield.densities import (
+    Banana,
     ConcreteScore,
     DiscreteDensity,
+    DoubleWell,
     FiniteSoftmax,
+    Funnel,
     GaussianMixture,
+    Mixture,
     Pairwise,
+    Product,
     Ratios,
+    Ring,
+    StudentT,
+    checkerboard,
+    eight_gaussian_points,
     eight_gaussians,
     enumerate_states,
     gaussian,
     log_conditionals,
     log_partition_exact,
     neighbour_log_ratios,
+    pinwheel,
+    product_of_gaussians,
     ratios,
-    ring,
+    ring_of_gaussians,
+    swiss_roll,
+    two_moons,
 )
 from scorefield.errors import RunError, UserError
 from scorefield.interfaces import Density, Energy, Loss, Objective, Sampler, Score, State
@@ -68,12 +81,14 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 __all__ = [
-    "AnnealedLangevin", "ConcreteScore", "ConcreteScoreMatching", "DenoisingAt", "DenoisingScoreMatching", "Density",
-    "DiscreteDensity", "Energy", "EnergyModel", "Euler", "FiniteSoftmax", "GaussianMixture", "GeneralisedScoreMatching",
-    "Geometric", "Gradient", "Heun", "InnerProduct", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig",
-    "Marginalisation", "MaximumLikelihood", "ModelSpec", "Objective", "Operator", "OperatorRatio", "Pairwise",
-    "Parameterisation", "PseudoLikelihood", "RatioMatching", "Ratios", "Reading", "Run", "RunError", "Sampler", "Score",
-    "ScoreModel", "State", "Training", "UNetConfig", "UserError", "denoise", "eight_gaussians", "enumerate_states",
-    "evaluate", "gaussian", "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios",
-    "open_data", "predict_noise", "ratios", "recipe", "ring", "save_model", "train", "write_samples",
+    "AnnealedLangevin", "Banana", "ConcreteScore", "ConcreteScoreMatching", "DenoisingAt", "DenoisingScoreMatching",
+    "Density", "DiscreteDensity", "DoubleWell", "Energy", "EnergyModel", "Euler", "FiniteSoftmax", "Funnel",
+    "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "InnerProduct", "Langevin", "LogNormal",
+    "LogUniform", "Loss", "MLPConfig", "Marginalisation", "MaximumLikelihood", "Mixture", "ModelSpec", "Objective",
+    "Operator", "OperatorRatio", "Pairwise", "Parameterisation", "Product", "PseudoLikelihood", "RatioMatching", "Ratios",
+    "Reading", "Ring", "Run", "RunError", "Sampler", "Score", "ScoreModel", "State", "StudentT", "Training", "UNetConfig",
+    "UserError", "checkerboard", "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states", "evaluate",
+    "gaussian", "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios", "open_data",
+    "pinwheel", "predict_noise", "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model",
+    "swiss_roll", "train", "two_moons", "write_samples",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ p_σ = p ∗ N(0, σ²I) is the data density smoothed by Gaussian noise of stand
 is the data itself). One sign everywhere: log-densities, never physics' energies.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, final, runtime_checkable
@@ -137,12 +138,25 @@ def check_sigma(sigma: float | Tensor, x: Tensor, sigma_range: tuple[float, floa
     """σ as `(b,)`, after checking it against the range a model was trained on.
 
     Raises:
-        ValueError: a level outside `sigma_range` (a relative slack of 1e-5 allows for float32), or NaN.
+        ValueError: a level outside `sigma_range` (a relative slack of 1e-5 allows for float32), infinite, or NaN.
     """
     s = noise_levels(sigma, x)
     low, high = sigma_range
     ends = torch.stack(torch.aminmax(s.detach())).tolist() if s.numel() else [low, high]
     for value in ends:
-        if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5):
-            raise ValueError(f"sigma must be in [{low:g}, {high:g}], got {value:g}: this model answers for that range only")
+        if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5) or value == math.inf:
+            allowed = f"{low:g}" if low == high else f"in [{low:g}, {high:g}{']' if high < math.inf else ')'}"
+            raise ValueError(f"sigma must be {allowed}, got {value:g}: this model answers for no other level")
     return s
+
+
+def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
+    """Refuses a batch that is not `(b, *event_shape)` of real floating-point numbers; looks at no value.
+
+    Raises:
+        ValueError: events of another shape, or integers, booleans or complex numbers.
+    """
+    if x.shape[1:] != event_shape:
+        raise ValueError(f"events of shape {tuple(event_shape)} expected, got {tuple(x.shape[1:])}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must hold floating-point numbers, got {x.dtype}: convert it first, for example x.double()")

@@ -1,4 +1,7 @@
-"""Gaussian mixtures against torch.distributions, quadrature, autograd and the moments of their own samples."""
+"""Gaussian mixtures against torch.distributions, quadrature, autograd and the moments of their own samples.
+
+And, for every density of the floor at once, what is refused.
+"""
 
 import math
 
@@ -7,7 +10,19 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from scorefield.densities import GaussianMixture, eight_gaussians, gaussian, ring
+from scorefield.densities import (
+    Banana,
+    DoubleWell,
+    Funnel,
+    GaussianMixture,
+    Mixture,
+    Product,
+    Ring,
+    StudentT,
+    eight_gaussians,
+    gaussian,
+    ring_of_gaussians,
+)
 from scorefield.interfaces import Density, Score, grad_log_density
 
 SHAPES = [(3,), (1, 2, 2)]
@@ -115,9 +130,11 @@ def test_named_densities() -> None:
     torch.testing.assert_close(gaussian(torch.tensor([1.0, -1.0]), covariance).log_density(x), reference.log_prob(x))
     narrow = gaussian(torch.tensor([1.0, -1.0]), 0.25).log_density(torch.tensor([[1.0, -1.0]]).double())
     assert float(narrow) == pytest.approx(-math.log(2 * math.pi * 0.25))
-    radii = ring(radius=2.0, std=0.05).sample(5000, generator=torch.Generator().manual_seed(4)).norm(dim=1)
+    radii = ring_of_gaussians(radius=2.0, std=0.05).sample(5000, generator=torch.Generator().manual_seed(4)).norm(dim=1)
     assert float(radii.mean()) == pytest.approx(2 + 0.05**2 / 4, abs=4.5 * 0.05 / 5000**0.5)
     assert float(radii.std()) == pytest.approx(0.05, rel=4.5 / 10_000**0.5)
+    assert ring_of_gaussians(std=0.02).eigenvalues.unique().tolist() == [0.02**2]  # to the last digit of float64
+    assert gaussian(torch.zeros(2), 0.1).eigenvalues.unique().tolist() == [0.1]
     eight = eight_gaussians(radius=1.4, std=0.1)
     torch.testing.assert_close(eight.means.norm(dim=1), torch.full((8,), 1.4).double())
     torch.testing.assert_close(eight.means.sum(0), torch.zeros(2).double())
@@ -139,6 +156,45 @@ def test_ingredients_that_do_not_fit_are_refused(weights: Tensor, covariances: T
         GaussianMixture(weights, torch.zeros(2, 3), covariances)
 
 
-def test_events_of_another_shape_are_refused() -> None:
+EVERY = {
+    "gaussian": gaussian(torch.zeros(2), 1.0),
+    "mixture of gaussians": eight_gaussians(),
+    "image": gaussian(torch.zeros(1, 2, 2), 1.0),
+    "ring": Ring(),
+    "banana": Banana(),
+    "funnel": Funnel(),
+    "double well": DoubleWell(),
+    "student": StudentT(3.0, torch.zeros(2)),
+    "product": Product([Ring(), eight_gaussians()]),
+    "mixture": Mixture([Ring(), eight_gaussians()], [1.0, 2.0]),
+}
+each_density = pytest.mark.parametrize("p", EVERY.values(), ids=EVERY)
+
+
+@each_density
+@pytest.mark.parametrize("sigma", [-0.1, -math.inf, math.inf, math.nan])
+def test_impossible_levels_are_refused(p: GaussianMixture, sigma: float) -> None:
+    x = torch.ones(4, *p.event_shape)
+    for ask in (p.log_density, p.score):
+        for level in (sigma, torch.tensor(sigma), torch.tensor([0.0, 0.0, sigma, 0.0])):
+            with pytest.raises(ValueError, match=rf"sigma must be (in \[0, inf\)|0), got {sigma:g}: this model answers"):
+                ask(x, level)
+    if not isinstance(p, Product | Mixture):
+        with pytest.raises(ValueError, match=rf"sigma must be (in \[0, inf\)|0), got {sigma:g}: this model answers"):
+            p.sample(4, sigma)
+
+
+@each_density
+def test_events_of_another_shape_or_kind_are_refused(p: GaussianMixture) -> None:
+    for ask in (p.log_density, p.score):
+        for wrong in ((5,), (), (*p.event_shape, 1)):
+            with pytest.raises(ValueError, match=r"events of shape \(.*\) expected, got \(.*\)"):
+                ask(torch.zeros(4, *wrong))
+        for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64):
+            with pytest.raises(ValueError, match=f"x must hold floating-point numbers, got {dtype}: convert it first"):
+                ask(torch.zeros(4, *p.event_shape, dtype=dtype))
+
+
+def test_refusals_name_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"events of shape \(3,\) expected, got \(2,\)"):
         build((3,), isotropic=True)[0].score(torch.zeros(4, 2))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from scorefield import GaussianMixture, ModelSpec, ScoreModel, eight_gaussians, ring
+from scorefield import GaussianMixture, ModelSpec, ScoreModel, eight_gaussians, ring_of_gaussians
 from scorefield.randomness import keyed_generator
 from scorefield.recipes import vectors
 from scorefield.training import Training, fit
@@ -32,14 +32,14 @@ def relative_error(density: GaussianMixture, training: Training, folder: Path) -
     return float(((learned - exact) ** 2).sum() / (exact**2).sum())
 
 
-@pytest.mark.parametrize("density", [eight_gaussians(), ring(std=0.02)], ids=["eight gaussians", "thin ring"])
+@pytest.mark.parametrize("density", [eight_gaussians(), ring_of_gaussians(std=0.02)], ids=["eight gaussians", "thin ring"])
 def test_a_few_hundred_steps_are_enough_for_ten_percent(density: GaussianMixture, tmp_path: Path) -> None:
     training = replace(vectors().training, steps=400, threads=1, precision="float32")
     assert relative_error(density, training, tmp_path) < 0.10
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("density", [eight_gaussians(), ring(std=0.02)], ids=["eight gaussians", "thin ring"])
+@pytest.mark.parametrize("density", [eight_gaussians(), ring_of_gaussians(std=0.02)], ids=["eight gaussians", "thin ring"])
 def test_one_minute(density: GaussianMixture, tmp_path: Path) -> None:
     training = replace(vectors().training, steps=10**6, minutes=1.0)
     error = relative_error(density, training, tmp_path)

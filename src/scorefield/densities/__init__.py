@@ -1,6 +1,8 @@
 """Densities: exact oracles, and models of discrete data."""
 
-from scorefield.densities.analytic import GaussianMixture, eight_gaussians, gaussian, ring
+from scorefield.densities.analytic import GaussianMixture, eight_gaussians, gaussian, ring_of_gaussians
+from scorefield.densities.classics import Banana, DoubleWell, Funnel, StudentT
+from scorefield.densities.compose import Mixture, Product, product_of_gaussians
 from scorefield.densities.discrete import (
     ConcreteScore,
     DiscreteDensity,
@@ -13,20 +15,12 @@ from scorefield.densities.discrete import (
     neighbour_log_ratios,
     ratios,
 )
+from scorefield.densities.point_sets import checkerboard, eight_gaussian_points, pinwheel, swiss_roll, two_moons
+from scorefield.densities.ring import Ring
 
 __all__ = [
-    "ConcreteScore",
-    "DiscreteDensity",
-    "FiniteSoftmax",
-    "GaussianMixture",
-    "Pairwise",
-    "Ratios",
-    "eight_gaussians",
-    "enumerate_states",
-    "gaussian",
-    "log_conditionals",
-    "log_partition_exact",
-    "neighbour_log_ratios",
-    "ratios",
-    "ring",
-]
+    "Banana", "ConcreteScore", "DiscreteDensity", "DoubleWell", "FiniteSoftmax", "Funnel", "GaussianMixture", "Mixture",
+    "Pairwise", "Product", "Ratios", "Ring", "StudentT", "checkerboard", "eight_gaussian_points", "eight_gaussians",
+    "enumerate_states", "gaussian", "log_conditionals", "log_partition_exact", "neighbour_log_ratios", "pinwheel",
+    "product_of_gaussians", "ratios", "ring_of_gaussians", "swiss_roll", "two_moons",
+]  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.tensors import noise_levels
+from scorefield.interfaces import check_event, check_sigma
 
 
 class GaussianMixture:
@@ -24,7 +24,8 @@ class GaussianMixture:
         covariances: variances `(k,)` of isotropic components, or full matrices `(k, d, d)` over the flattened event.
 
     Raises:
-        ValueError: shapes that do not fit, or a covariance that is not positive definite.
+        ValueError: shapes that do not fit, or a covariance that is not positive definite; in use, events of another shape
+            or of integers, and σ < 0, infinite or NaN.
     """
 
     sigma_range = (0.0, math.inf)
@@ -61,9 +62,10 @@ class GaussianMixture:
 
     def sample(self, n: int, sigma: float = 0.0, *, generator: torch.Generator | None = None) -> Tensor:
         """n exact draws of p_σ, `(n, *event)`, float64."""
+        s = check_sigma(sigma, torch.zeros(1, dtype=torch.float64), self.sigma_range)
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
-        offset = (self.eigenvalues[component] + sigma**2).sqrt() * z
+        offset = (self.eigenvalues[component] + s**2).sqrt() * z
         if self.rotations is not None:
             offset = torch.einsum("bij,bj->bi", self.rotations[component], offset)
         return (self.means[component] + offset).reshape(n, *self.event_shape)
@@ -80,12 +82,12 @@ class GaussianMixture:
         return torch.einsum("k,kij->ij", self.weights, within + centred[:, :, None] * centred[:, None, :])
 
     def _components(self, x: Tensor, sigma: float | Tensor) -> "_Components":
-        if tuple(x.shape[1:]) != self.event_shape:
-            raise ValueError(f"events of shape {self.event_shape} expected, got {tuple(x.shape[1:])}")
+        check_event(x, self.event_shape)
+        levels = check_sigma(sigma, x, self.sigma_range)
         offset = x.double().flatten(1)[:, None] - self.means
         if self.rotations is not None:
             offset = torch.einsum("kij,bki->bkj", self.rotations, offset)
-        variances = self.eigenvalues + noise_levels(sigma, x).double()[:, None, None] ** 2
+        variances = self.eigenvalues + levels.double()[:, None, None] ** 2
         log_normal = -((offset**2 / variances + variances.log()).sum(-1) + offset.shape[-1] * math.log(2 * math.pi)) / 2
         return _Components(offset, variances, self.eigenvalues, self.weights.log() + log_normal)
 
@@ -110,16 +112,16 @@ class _Components:
 
 def gaussian(mean: Tensor, covariance: Tensor | float) -> GaussianMixture:
     """N(mean, covariance) for `mean` `(*event)` and a variance or a full matrix `(d, d)`."""
-    return GaussianMixture(torch.ones(1), mean[None], torch.as_tensor(covariance)[None])
+    return GaussianMixture(torch.ones(1), mean[None], torch.as_tensor(covariance, dtype=torch.float64)[None])
 
 
-def ring(radius: float = 1.4, std: float = 0.02, components: int = 200) -> GaussianMixture:
-    """A thin ring in the plane as a mixture of equally spaced narrow Gaussians."""
+def ring_of_gaussians(radius: float = 1.4, std: float = 0.02, components: int = 200) -> GaussianMixture:
+    """A thin ring in the plane as a mixture of equally spaced narrow Gaussians; the ring itself is `Ring`."""
     angle = torch.arange(components, dtype=torch.float64) * (2 * math.pi / components)
     means = radius * torch.stack([angle.cos(), angle.sin()], 1)
-    return GaussianMixture(torch.ones(components), means, torch.full((components,), std**2))
+    return GaussianMixture(torch.ones(components), means, torch.full((components,), std**2, dtype=torch.float64))
 
 
 def eight_gaussians(radius: float = 1.4, std: float = 0.1) -> GaussianMixture:
     """Eight Gaussians on a circle in the plane, equally likely."""
-    return ring(radius, std, components=8)
+    return ring_of_gaussians(radius, std, components=8)
