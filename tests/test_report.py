@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 
 from scorefield.errors import UserError
+from scorefield.models import ModelSpec
+from scorefield.networks import MLPConfig, UNetConfig
+from scorefield.persistence import ModelConfig, to_json
 from scorefield.report import write_report
 
 EVIL = "<script>alert('1')</script>\"&.npy"
@@ -35,7 +38,7 @@ RECORDS = [
     {"metric": "denoising loss", "value": 0.41234567, "se": 0.0031, "n": 360, "unit": "per dimension", "seed": 0},
     {"metric": "denoising loss at sigma 0.11", "value": 0.305, "se": 0.012, "n": 360, "unit": "per dimension", "seed": 0},
     {"metric": "Fréchet distance", "value": 4.4482, "se": 0.498, "n": 297, "unit": EVIL, "seed": 0},
-    {"metric": "Fréchet distance, real training data", "value": 3.4075, "se": 0.343, "n": 297, "unit": EVIL, "seed": 0},
+    {"metric": "Fréchet distance, real data", "value": 3.4075, "se": 0.343, "n": 297, "unit": EVIL, "seed": 0},
     {"metric": "kernel distance", "value": 1.5e-09, "se": None, "n": 297, "unit": "cubic", "seed": None},
     {"metric": EVIL, "value": 12345.0, "se": 678.0, "n": 297, "unit": "1", "seed": 0},
 ]
@@ -165,9 +168,23 @@ def test_an_empty_folder_is_told_as_such(tmp_path: Path) -> None:
 
 def test_plots_of_vectors_are_not_pixel_art(folder: Path) -> None:
     (folder / "neighbours.png").unlink()
+    (folder / "config.json").write_text(to_json(ModelConfig(ModelSpec((2,)), MLPConfig())))
     _, parsed = written(folder)
     assert [image.get("class") for image in parsed.all("img")] == [None] * 4
     assert "over held-out data (grey)" in parsed.text
+
+
+def test_images_judged_on_other_data_stay_images(folder: Path) -> None:
+    """They have no neighbours.png, since nearest rows of other data are no training examples."""
+    (folder / "neighbours.png").unlink()
+    (folder / "config.json").write_text(to_json(ModelConfig(ModelSpec((1, 8, 8)), UNetConfig())))
+    _, parsed = written(folder)
+    assert [image.get("class") for image in parsed.all("img")] == ["pixels", "pixels", None, None]
+    assert "over held-out data" not in parsed.text
+    assert (
+        "There is no neighbours.png here; it is made by scorefield evaluate, for images, on the run's own data" in parsed.text
+    )
+    assert "There is no memorisation ratio: it is left out on other data than the run's own" in parsed.text
 
 
 def test_the_old_page_is_replaced_and_nothing_else_left(folder: Path) -> None:

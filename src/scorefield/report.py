@@ -14,6 +14,7 @@ from PIL import Image
 
 from scorefield.errors import UserError
 from scorefield.metrics.evaluation import REAL
+from scorefield.persistence import read_config
 from scorefield.system import write_durably
 from scorefield.training import read_log
 
@@ -23,12 +24,12 @@ MEANINGS = {
     "denoising loss": "The training objective on held-out data, averaged over noise levels. Lower is better; compare only "
     "runs on the same data with the same objective.",
     "Fréchet distance": "How far mean and covariance of the samples are from those of held-out data. Lower is better, and "
-    "real training data shows what can be reached at this number of examples.",
+    "other real data shows what can be reached at this number of examples.",
     "kernel distance": "A distance between the whole distributions that is 0 on average if they are equal, so it may fall "
     "below 0. Lower is better, and within two standard errors of 0 no difference was found.",
     "precision": "The share of samples that lie where held-out data lies. Higher is better.",
     "recall": "The share of held-out data that lies where samples lie. Higher is better; low values mean missing variety.",
-    "density": "How closely samples crowd around held-out data. Near 1, or near the value of real training data, is good; "
+    "density": "How closely samples crowd around held-out data. Near 1, or near the value of real data, is good; "
     "far above means that samples keep to the most typical places.",
     "coverage": "The share of held-out data with a sample nearby. Higher is better.",
     "memorisation ratio": "Median distance from samples to their nearest training example, divided by the same for held-out "
@@ -135,12 +136,7 @@ def read_json(path: Path) -> Any:
 
 def read_training(path: Path) -> list[dict[str, Any]]:
     """The training records of a log, none if there is no log; `UserError` if it is damaged."""
-    try:
-        return [record for record in read_log(path) if record["kind"] == "train"]
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): put an intact copy there, or remove it") from error
+    return [record for record in read_log(path) if record["kind"] == "train"] if path.exists() else []
 
 
 def missing(what: str) -> str:
@@ -168,15 +164,17 @@ def picture(folder: Path, name: str) -> str:
     title, description = PICTURES[name]
     path = folder / name
     if not path.exists():
-        hint = "made for images by" if name == "neighbours.png" else "made by"
-        return f"<figure><h2>{title}</h2>{missing(f'There is no {name} here; it is {hint} scorefield evaluate.')}</figure>"
+        hint = ", for images, on the run's own data" if name == "neighbours.png" else ""
+        return (
+            f"<figure><h2>{title}</h2>{missing(f'There is no {name} here; it is made by scorefield evaluate{hint}.')}</figure>"
+        )
     content = path.read_bytes()
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
     except OSError as error:
         raise UserError(f"{path} is not a picture ({error}): remove it, or run scorefield evaluate again") from error
-    images = (folder / "neighbours.png").exists()
+    images = makes_images(folder)
     pixels = ' class="pixels"' if name in PIXEL_ART and images else ""
     description += "" if images else OF_VECTORS.get(name, "")
     source = f"data:image/{path.suffix[1:]};base64,{b64encode(content).decode()}"
@@ -185,16 +183,23 @@ def picture(folder: Path, name: str) -> str:
     return f"<figure><h2>{title}</h2>{shown}<figcaption>{caption}.</figcaption></figure>"
 
 
+def makes_images(folder: Path) -> bool:
+    """Whether the model of a run makes images; taken for granted where there is no model."""
+    path = folder / "config.json"
+    return not path.exists() or len(read_config(path).spec.event_shape) == 3
+
+
 def metrics(records: list[dict[str, Any]]) -> str:
     """Each metric with its standard error, the value of real data and its meaning; losses by noise level apart."""
     if not records:
         return missing("Not evaluated yet: there is no evaluation.json here. Run scorefield evaluate.")
     reference = {r["metric"].removesuffix(REAL): r for r in records if r["metric"].endswith(REAL)}
     shown = [r for r in records if not r["metric"].endswith(REAL) and not r["metric"].startswith(BY_SIGMA)]
-    head = row("th", "metric", "value ± standard error", "same for real training data", scope=' scope="col"')
+    head = row("th", "metric", "value ± standard error", "same for real data", scope=' scope="col"')
     body = "".join(metric_rows(r, reference.get(r["metric"])) for r in shown)
     absent = "" if any(r["metric"] == "memorisation ratio" for r in records) else missing(
-        "There is no memorisation ratio: it is left out where held-out rows are themselves copies of training rows."
+        "There is no memorisation ratio: it is left out on other data than the run's own, and where held-out rows are "
+        "themselves copies of training rows."
     )  # fmt: skip
     levels = [r for r in records if r["metric"].startswith(BY_SIGMA)]
     return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>{absent}{level_table(levels)}"

@@ -61,6 +61,13 @@ def images(folder: Path, *sizes: tuple[int, int]) -> Path:
         (["train", "digits", "--out", "run", "--steps", "0"], ["--steps", "at least 1", "0"]),
         (["train", "digits", "--out", "run", "--steps", "-5"], ["--steps", "at least 1", "-5"]),
         (["train", "digits", "--out", "run", "--minutes", "0"], ["--minutes", "positive"]),
+        (["train", "digits", "--out", "run", "--minutes=1", "--steps", "9"], ["--steps and --minutes", "one of them"]),
+        (["train", "digits", "--out", "run", "--threads", "999999999999"], ["--threads", "1024", "999999999999"]),
+        (["train", "digits", "--out", "run", "--batch-size", "10000000000000"], ["--batch-size", "1048576"]),
+        (["train", "--steps", "2", "--out", "run"], ["DATA"]),
+        (["train", "--steps", "2", "--out", "run", "no-such-data"], ["no data at no-such-data"]),
+        (["demo", "-n", "0", "--out", "run"], ["-n", "at least 2", "0"]),
+        (["demo", "--steps", "0", "--out", "run"], ["--steps", "at least 1", "0"]),
         (["train", "digits", "--out", "run", "--batch-size", "0"], ["--batch-size"]),
         (["train", "digits", "--out", "run", "--learning-rate", "nan"], ["--learning-rate", "nan"]),
         (["train", "digits", "--out", "run", "--recipe", "digit"], ["digit", "digits, fashion-mnist, images, vectors"]),
@@ -69,6 +76,12 @@ def images(folder: Path, *sizes: tuple[int, int]) -> Path:
         (["train", "digits", "--out", "run", "--precision", "fp16"], ["fp16", "bf16"]),
         (["train", "digits", "--out", "run", "--parameterisation.name", "eps"], ["eps", "edm"]),
         (["train", "digits", "--out", "run", "--sigma-range", "1", "0.1"], ["sigma_range"]),
+        (["train", "digits", "--out", "run", "--objective.noise.std", "0"], ["objective.noise", "positive std", "0.0"]),
+        (["train", "digits", "--out", "run", "--network.channels", "0"], ["network", "channels", "at least 1", "0"]),
+        (["train", "digits", "--out", "run", "--network.channels", "-4"], ["network", "channels", "at least 1", "-4"]),
+        (["train", "digits", "--out", "run", "--network.fold", "0"], ["network", "fold", "at least 1", "0"]),
+        (["train", "digits", "--out", "run", "--network.blocks", "-1"], ["network", "blocks", "at least 1", "-1"]),
+        (["train", "digits", "--out", "run", "--network.multipliers"], ["network", "multipliers", "one or more"]),
         (["train", "digits", "--out", "no/such/\0/run"], ["run"]),
         (["train", "digits", "extra", "--out", "run"], ["extra"]),
         (["sample"], ["RUN"]),
@@ -100,6 +113,7 @@ def test_arguments(refused: Refused, arguments: list[str], words: list[str]) -> 
         (["--sigma", "1", "--out", "x.png"], ["--sigma", "langevin"]),
         (["--out", "x.jpg"], [".jpg", ".png", ".npz", ".gif"]),
         (["--out", "x.PNG.zip"], [".zip", ".png"]),
+        (["--out", ".png"], [".png", "name", "samples.png"]),
         (["--out", "missing/x.png"], ["missing"]),
         (["-n", "5000", "--out", "x.png"], ["4096"]),
         (["-n", "100", "--out", "x.gif"], ["64"]),
@@ -111,6 +125,12 @@ def test_sample_arguments(refused: Refused, tiny_run: Path, flags: list[str], wo
     line = refused("sample", str(tiny_run), *flags)
     for word in words:
         assert word in line, line
+
+
+def test_evaluate_needs_samples(refused: Refused, tiny_run: Path) -> None:
+    for n in ("0", "-1", "1"):
+        line = refused("evaluate", str(tiny_run), "-n", n)
+        assert f"-n must be at least 2 to compare distributions, got {n}" in line
 
 
 def test_used_outputs(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
@@ -184,8 +204,11 @@ def test_corrupt_image(refused: Refused, tmp_path: Path, capsys: pytest.CaptureF
     line = refused("train", "photos", "--out", "run")
     assert "bad.png" in line
     assert "skip-bad" in line
-    assert main(["data", "photos", "--reading.skip-bad"]) == 0
-    assert "bad.png" in capsys.readouterr().out
+    for flag in ("--skip-bad", "--reading.skip-bad"):
+        assert main(["data", "photos", flag, "--overwrite"]) == 0
+        assert "bad.png" in capsys.readouterr().out
+    assert main(["train", "photos", "--out", "run", "--skip-bad", "--steps", "1", "--network.channels", "8"]) == 0
+    assert "1 unreadable left out" in capsys.readouterr().err
 
 
 def test_mixed_sizes(refused: Refused, tmp_path: Path) -> None:

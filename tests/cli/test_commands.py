@@ -11,6 +11,7 @@ from PIL import Image
 
 import scorefield
 from scorefield.cli import main
+from scorefield.samplers import Heun
 
 
 @pytest.fixture
@@ -119,6 +120,27 @@ def test_steps_may_grow_on_resume(run: Path, tiny_flags: list[str], capsys: pyte
     assert (run / "model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
 
 
+def test_demo_from_images_to_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = Heun(steps=2)
+    for command in ("sample", "evaluate"):  # 2 steps instead of 18, for time's sake
+        monkeypatch.setattr(f"scorefield.cli.{command}.sampler_named", lambda *arguments: small)
+    assert main(["demo", "--steps", "2", "--out", "digits"]) == 0
+    err = said(capsys)
+    assert "digits holds out 180 examples to compare with, so 180 samples are judged, not 2000" in err
+    assert f"look at {(tmp_path / 'digits' / 'report.html').resolve()}" in err
+    for name in ("digits.png", "digits.gif", "report.html"):
+        assert (tmp_path / "digits" / name).stat().st_size > 0
+    records = json.loads((tmp_path / "digits" / "evaluation.json").read_text())
+    assert next(r["n"] for r in records if r["metric"].startswith("Fréchet")) == 180
+    assert main(["demo", "--steps", "2", "--out", "digits", "-n", "50"]) == 0  # goes on with what is there
+    err = said(capsys)
+    assert "finished already: 2 steps" in err
+    assert "holds out" not in err
+
+
 def test_data_says_what_it_found(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["data", "digits", "--out", "sheet.png"]) == 0
@@ -126,6 +148,45 @@ def test_data_says_what_it_found(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "1797 images of shape (1, 8, 8), 17 integer levels, 0 … 16" in out
     assert "wrote sheet.png" in err
     assert Image.open("sheet.png").format == "PNG"
+
+
+def test_data_replaces_its_own_contact_sheet_and_no_other(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["data", "digits"]) == 0
+        assert "wrote contact-sheet.png" in capsys.readouterr().err
+    assert main(["data", "digits", "--out", "contact-sheet.png"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["data", "digits", "--out", "contact-sheet.png", "--overwrite"]) == 0
+
+
+def test_a_contact_sheet_shows_more_than_the_first_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders are read class by class; the sheet is a random part of all."""
+    monkeypatch.chdir(tmp_path)
+    for shade in (0, 1):
+        folder = tmp_path / "set" / f"{shade}"
+        folder.mkdir(parents=True)
+        for i in range(120):
+            Image.fromarray(np.full((4, 4), 100 * shade + i // 2, np.uint8)).save(folder / f"{i}.png")
+    assert main(["data", "set", "--out", "sheet.png"]) == 0
+    cells = np.asarray(Image.open("sheet.png"))[10::50, 10::50]  # 4×4 pixels twelvefold, and gaps of 2
+    assert cells.shape == (10, 10)
+    assert 25 < (cells >= 100).sum() < 75  # ±5 standard deviations of half of 100
+
+
+def test_data_tells_official_splits(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 20), ("test", 5), ("val", 4)):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(tmp_path / "set" / part / f"{i}.png")
+    assert main(["data", "set"]) == 0
+    assert "split: 20 train, 4 validation, 5 test (validation and test as in the source)" in capsys.readouterr().out
 
 
 def test_vectors_keep_their_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,19 @@
 """Nearest neighbours against brute force; copies are found, fresh draws are not."""
 
+from typing import ClassVar
+
 import pytest
 import torch
+from torch import Tensor
 
 from scorefield.metrics import copies, memorisation_ratio, nearest
 
 
-@pytest.mark.parametrize("pairs", [2**22, 100])
-def test_nearest_is_brute_force(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pairs", "numbers"), [(2**22, 2**23), (100, 2**23), (2**22, 30), (1, 1)])
+def test_nearest_is_brute_force(pairs: int, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few pairs and rows may lie in memory at once."""
     monkeypatch.setattr(copies, "PAIRS", pairs)
+    monkeypatch.setattr(copies, "NUMBERS", numbers)
     generator = torch.Generator().manual_seed(0)
     queries, base = torch.randn(23, 2, 3, generator=generator), torch.randn(41, 2, 3, generator=generator)
     distances, indices = nearest(queries, base, k=4)
@@ -23,6 +28,27 @@ def test_nearest_is_exact_far_from_the_origin() -> None:
     distances, indices = nearest(base[10:12] + 0.25, base, k=2)
     assert indices.tolist() == [[10, 11], [11, 12]]
     torch.testing.assert_close(distances, torch.tensor([[0.25, 0.75]] * 2).double() * 3**0.5, rtol=1e-12, atol=0)
+
+
+def test_nearest_reads_rows_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows on disk are asked for by slices, each once (and the first once more, for the centre)."""
+
+    class Disk:
+        asked: ClassVar[list[slice]] = []
+        rows = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, rows: slice) -> Tensor:
+            self.asked.append(rows)
+            return self.rows[rows]
+
+    monkeypatch.setattr(copies, "NUMBERS", 300)
+    queries = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    found = nearest(queries, Disk(), k=3)
+    assert all(torch.equal(a, b) for a, b in zip(found, nearest(queries, Disk.rows, k=3), strict=True))
+    assert [(rows.start, rows.stop) for rows in Disk.asked[1:]] == [(k, k + 100) for k in range(0, 1000, 100)]
 
 
 def test_nearest_of_copies_is_exactly_zero() -> None:

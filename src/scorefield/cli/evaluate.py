@@ -20,8 +20,8 @@ from scorefield.report import write_report
 class Evaluate:
     """Judge the model in RUN on held-out data, and write evaluation.json, pictures and report.html into RUN.
 
-    Measured are the loss at each noise level, distances between samples and held-out data (with the same distances for real
-    training data beside them), and whether samples are copies of training examples.
+    Measured are the loss at each noise level, distances between samples and held-out data (with the same distances for other
+    real data beside them), and, on the run's own data, whether samples are copies of training examples.
 
     Example: `scorefield evaluate runs/digits -n 2000`.
     """
@@ -29,7 +29,7 @@ class Evaluate:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """a run folder"""
     data: Annotated[str | None, arg(metavar="DATA")] = None
-    """judge on this data instead of the run's own"""
+    """judge on this data instead of the run's own; it is named in every unit"""
     n: Annotated[int, arg(aliases=("-n",))] = 2000
     """how many samples to draw (at most as many as there are held-out examples)"""
     sampler: SamplerName = "heun"

@@ -1,20 +1,20 @@
 """Judge a trained model on held-out data: loss by noise level, distances between samples and data, copies, pictures."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.data import Data
+from scorefield.data import Data, ScaledRows, random_rows
 from scorefield.errors import UserError
 from scorefield.experiment.config import Run
 from scorefield.experiment.sample import Film, Watch, arrays, write_picture
 from scorefield.experiment.samplers import in_precision
 from scorefield.interfaces import State
-from scorefield.metrics import PixelPCA, Record, evaluate_samples, nearest
+from scorefield.metrics import Features, PixelPCA, Record, evaluate_samples, nearest
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model
 from scorefield.plots import figure_png, learning_curve, loss_by_sigma, neighbour_rows, scatter
@@ -24,8 +24,8 @@ from scorefield.system import write_durably, written_aside
 from scorefield.tensors import event_size
 from scorefield.training import read_log
 
-ROWS = 10_000
-"""rows of each split that are looked at"""
+PCA_ROWS, LOSS_ROWS = 10_000, 1000
+"""random training rows that principal components are fitted to, and held-out rows that the loss is measured on"""
 LEVELS = 8
 """noise levels at which the held-out loss is measured"""
 NEIGHBOUR_ROWS, NEIGHBOURS = 8, 7
@@ -39,13 +39,19 @@ def evaluate(
     sampler: StartingSampler,
     n: int,
     *,
+    features: Features | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     watch: Watch = lambda chunk, state: None,
 ) -> tuple[list[Record], list[Path]]:
     """The records, and the files written into `folder`: evaluation.json and pictures.
 
-    Distances compare equally many examples, so no more samples are drawn than there are held-out examples.
+    Distances compare equally many examples, so no more samples are drawn than there are held-out examples. On other data
+    than the model was trained on, their source stands in the records' units, and copies are not looked for.
+
+    Args:
+        features: the space in which distributions are compared, say `NetworkFeatures(my_classifier, "my classifier")`; by
+            default the first 64 principal components of the data.
 
     Raises:
         UserError: n < 2, or data of another shape or other levels than the model's.
@@ -61,14 +67,21 @@ def evaluate(
         watch(chunk, state)
 
     score = in_precision(model, "auto", torch.device(device))
-    train, test = rows(data, "train", spec), rows(data, "test", spec)
-    n = min(n, len(test))
+    train, test = (ScaledRows(data.splits[name].x, spec.scaling) for name in ("train", "test"))
+    own, n = trained_on(spec, data), min(n, len(test))
     chunks = generate(score, sampler, n, spec.event_shape, seed=seed, device=device, watch=observe)
     drawn = torch.cat([x.cpu() for x in chunks])
     samples = spec.scaling.encode(spec.scaling.decode(drawn))  # what a user gets: clipped and rounded to the data's levels
-    records = losses(run, model, test, device, seed) + evaluate_samples(samples, train, test, PixelPCA.fit(train), seed=seed)
+    features = features or PixelPCA.fit(train[random_rows(len(train), PCA_ROWS, seed, "components")])
+    records = losses(run, model, test[random_rows(len(test), LOSS_ROWS, seed, "loss")], device, seed)
+    records += evaluate_samples(samples, train, test, features, seed=seed, memorisation=own)
+    if not own:
+        records = [replace(r, unit=f"{r.unit}; on {data.source}") for r in records]
 
-    written = [*sample_pictures(spec, film, samples, train, test, folder), *curves(folder), folder / "evaluation.json"]
+    written = sample_pictures(spec, film, samples, test, folder)
+    if own and len(spec.event_shape) == 3:
+        written.append(neighbour_picture(spec, samples[:NEIGHBOUR_ROWS], train, folder / "neighbours.png"))
+    written += [*curves(folder), folder / "evaluation.json"]
     write_durably(folder / "evaluation.json", json.dumps([asdict(r) for r in records], indent=2) + "\n")
     return records, written
 
@@ -81,16 +94,17 @@ def check_data(spec: ModelSpec, data: Data) -> None:
         raise UserError(f"the model was trained on {spec.scaling.levels} integer levels, {data.source} has {data.levels}")
 
 
-def rows(data: Data, split: str, spec: ModelSpec) -> Tensor:
-    """At most `ROWS` rows of a split in the model's scaled units."""
-    return spec.scaling.encode(torch.from_numpy(np.array(data.splits[split].x[:ROWS]))).float()
+def trained_on(spec: ModelSpec, data: Data) -> bool:
+    """Whether the model was trained on this data: its scaling is the mean and deviation of the training rows."""
+    mine, theirs = spec.scaling, data.scaling
+    shifts = np.subtract(mine.shift, theirs.shift) / theirs.scale
+    return np.allclose(shifts, 0, atol=1e-9) and np.allclose(mine.scale, theirs.scale, rtol=1e-9, atol=0)
 
 
 @torch.no_grad()
 def losses(run: Run, model: Model, test: Tensor, device: torch.device | str, seed: int) -> list[Record]:
     """The training objective on held-out data: at noise levels spread over its distribution, and their mean."""
     quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
-    test = test[:1000]
     found: list[tuple[float, Tensor]] = []
     for index, sigma in enumerate(run.objective.noise.quantile(quantiles, model.sigma_range).tolist()):
         generator = keyed_generator(seed, "evaluation", index)
@@ -101,29 +115,32 @@ def losses(run: Run, model: Model, test: Tensor, device: torch.device | str, see
         ]
         found.append((sigma, torch.cat(parts).double().cpu() / event_size(test)))
     mean = torch.stack([value for _, value in found]).mean(0)
-    unit = f"{run.objective.weighting}-weighted squared error per dimension"
+    unit = f"{run.objective.weighting.kind}-weighted squared error per dimension"
     named = [("denoising loss", mean), *((f"denoising loss at sigma {s:.3g}", v) for s, v in found)]
     return [Record(name, v.mean().item(), v.std().item() / len(v) ** 0.5, len(v), unit, seed) for name, v in named]
 
 
-def sample_pictures(spec: ModelSpec, film: Film, samples: Tensor, train: Tensor, test: Tensor, folder: Path) -> list[Path]:
-    """samples.png, film.gif and, for images, neighbours.png (each sample beside the training images nearest to it)."""
+def sample_pictures(spec: ModelSpec, film: Film, samples: Tensor, test: ScaledRows, folder: Path) -> list[Path]:
+    """samples.png (images, or vectors over as many held-out ones) and film.gif."""
     paths = [folder / "samples.png", folder / "film.gif"]
     with written_aside(paths[1]) as aside:
         film.write(aside, spec, CHUNK)
     if len(spec.event_shape) == 3:
         with written_aside(paths[0]) as aside:
             write_picture(aside, arrays(samples[:CHUNK], spec))
-        some = samples[:NEIGHBOUR_ROWS]
-        _, indices = nearest(some, train, k=NEIGHBOURS)
-        near = np.stack([arrays(train[i], spec) for i in indices])
-        paths.append(folder / "neighbours.png")
-        with written_aside(paths[2]) as aside:
-            neighbour_rows(arrays(some, spec), near).save(aside, "PNG")
     else:
-        decode = spec.scaling.decode
-        write_durably(paths[0], figure_png(scatter(decode(test).numpy(), decode(samples).numpy())))
+        decode, some = spec.scaling.decode, test[random_rows(len(test), len(samples), purpose="scatter")]
+        write_durably(paths[0], figure_png(scatter(decode(some).numpy(), decode(samples).numpy())))
     return paths
+
+
+def neighbour_picture(spec: ModelSpec, samples: Tensor, train: ScaledRows, path: Path) -> Path:
+    """Each sample beside the training images nearest to it, of all of them."""
+    _, indices = nearest(samples, train, k=min(NEIGHBOURS, len(train)))
+    near = np.stack([arrays(train[i.numpy()], spec) for i in indices])
+    with written_aside(path) as aside:
+        neighbour_rows(arrays(samples, spec), near).save(aside, "PNG")
+    return path
 
 
 def curves(folder: Path) -> list[Path]:

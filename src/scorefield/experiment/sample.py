@@ -28,9 +28,11 @@ def check_output(path: Path, n: int, spec: ModelSpec, overwrite: bool = False) -
     """Refuse what could not be written, before any work is done.
 
     Raises:
-        UserError: an unknown suffix, too many samples for a picture, a place that is used or does not exist.
+        UserError: an unknown suffix or nothing else, too many samples for a picture, a place that is used or does not exist.
     """
     suffix = path.suffix
+    if path.name.startswith(".") and not suffix:
+        raise UserError(f"cannot write {path}: a suffix needs a name before it, as in samples{path.name}; use {FORMATS}")
     if suffix not in (".png", ".npz", ".gif", ""):
         raise UserError(f"cannot write {path}: unknown format {suffix}; use {FORMATS}")
     if n < 1:

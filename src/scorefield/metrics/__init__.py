@@ -1,6 +1,6 @@
 """Metrics: how far samples lie from data, how much of it they cover, and whether they are copies of it."""
 
-from scorefield.metrics.copies import memorisation_ratio, nearest
+from scorefield.metrics.copies import Rows, memorisation_ratio, nearest
 from scorefield.metrics.distances import frechet_distance, kernel_distance
 from scorefield.metrics.evaluation import evaluate_samples
 from scorefield.metrics.features import Features, NetworkFeatures, PixelPCA
@@ -14,6 +14,7 @@ __all__ = [
     "NetworkFeatures",
     "PixelPCA",
     "Record",
+    "Rows",
     "evaluate_samples",
     "frechet_distance",
     "kernel_distance",

@@ -1,5 +1,7 @@
 """Nearest neighbours, exactly, and whether samples are copies of training data."""
 
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor
 
@@ -8,37 +10,50 @@ from scorefield.randomness import keyed_generator
 
 PAIRS = 2**22
 """pairs whose distances are held in memory at once"""
+NUMBERS = 2**23
+"""coordinates of rows that are held in memory at once"""
 
 
-def nearest(queries: Tensor, base: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+class Rows(Protocol):
+    """Rows `(n, *event)` that need not fit in memory: a tensor, or anything that gives tensors for slices and index arrays."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+
+def nearest(queries: Tensor, base: Rows, k: int = 1) -> tuple[Tensor, Tensor]:
     """Euclidean distances `(n, k)`, float64 and rising, and indices `(n, k)` of the `k` rows of `base` nearest to each query.
 
-    Exact: every pair is compared, in float64. Rows may be `(n, *event)`.
+    Exact: every pair is compared, in float64, a part of the pairs at a time. Rows may be `(n, *event)`.
 
     Raises:
         ValueError: `base` has fewer than `k` rows.
     """
     if k > len(base):
         raise ValueError(f"{k} neighbours asked of {len(base)} rows")
-    base = base.flatten(1).double()
-    centre = base.mean(0)
-    base, queries = base - centre, queries.flatten(1).double() - centre
-    norms = base.square().sum(1)
-    found = [nearest_of_chunk(q, base, norms, k) for q in queries.split(max(1, PAIRS // len(base)))]
-    distances, indices = zip(*found, strict=True)
-    return torch.cat(distances), torch.cat(indices)
+    queries = queries.flatten(1).double()
+    step = max(k, min(NUMBERS // queries.shape[1], round(PAIRS**0.5)))
+    centre = base[:step].flatten(1).double().mean(0)
+    queries = queries - centre
+    distances, indices = [], []
+    for start in range(0, len(base), step):
+        part = base[start : start + step].flatten(1).double() - centre
+        blocks = [nearest_of_block(q, part, min(k, len(part))) for q in queries.split(step)]
+        distances.append(torch.cat([d for d, _ in blocks]))
+        indices.append(torch.cat([i for _, i in blocks]) + start)
+    best, order = torch.cat(distances, 1).sort(dim=1, stable=True)
+    return best[:, :k], torch.cat(indices, 1).gather(1, order)[:, :k]
 
 
-def nearest_of_chunk(q: Tensor, base: Tensor, norms: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The same for few queries: ranked by ‖b‖² − 2⟨q, b⟩, then measured without that form's cancellation."""
-    indices = (norms - 2 * q @ base.T).topk(k, largest=False).indices
-    distances = torch.stack([(q - base[i]).norm(dim=1) for i in indices.T], 1)
-    distances, order = distances.sort(dim=1, stable=True)
-    return distances, indices.gather(1, order)
+def nearest_of_block(q: Tensor, part: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Distances and indices within a part: ranked by ‖b‖² − 2⟨q, b⟩, then measured without that form's cancellation."""
+    indices = (part.square().sum(1) - 2 * q @ part.T).topk(k, largest=False).indices
+    return torch.stack([(q - part[i]).norm(dim=1) for i in indices.T], 1), indices
 
 
 def memorisation_ratio(
-    samples: Tensor, train: Tensor, held_out: Tensor, *, seed: int = 0, resamples: int = 200
+    samples: Tensor, train: Rows, held_out: Tensor, *, seed: int = 0, resamples: int = 200
 ) -> Estimate | None:
     """Median distance to the nearest training row, of samples over that of held-out rows; the data's own coordinates.
 
