@@ -34,24 +34,31 @@ from scorefield.densities import (
     two_moons,
 )
 from scorefield.errors import RunError, UserError
-from scorefield.interfaces import Density, Energy, Loss, Objective, Sampler, Score, State
+from scorefield.interfaces import Density, Energy, Field, JacobianTrace, Loss, Objective, Sampler, Score, State, TraceEstimate
+from scorefield.jacobian_trace import Exact, FiniteDifference, Hutchinson
 from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, ScoreModel, denoise, predict_noise
 from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import (
     ConcreteScoreMatching,
     DenoisingAt,
     DenoisingScoreMatching,
+    EDMWeighting,
+    ExplicitScoreMatching,
+    FiniteDifferenceScoreMatching,
     GeneralisedScoreMatching,
     Geometric,
     Gradient,
+    ImplicitScoreMatching,
     LogNormal,
     LogUniform,
     Marginalisation,
     MaximumLikelihood,
     Operator,
     OperatorRatio,
+    PowerWeighting,
     PseudoLikelihood,
     RatioMatching,
+    SlicedScoreMatching,
 )
 from scorefield.persistence import load, save_model
 from scorefield.samplers import AnnealedLangevin, Euler, Heun, Langevin, generate
@@ -59,13 +66,15 @@ from scorefield.samplers import AnnealedLangevin, Euler, Heun, Langevin, generat
 if TYPE_CHECKING:
     from scorefield.data import Reading, open_data
     from scorefield.experiment import Run, evaluate, train, write_samples
+    from scorefield.metrics import NetworkFeatures, PixelPCA, Record, evaluate_samples
     from scorefield.recipes import recipe
     from scorefield.training import Training
 
 # imported when first asked for: they need data and training libraries that take seconds to import
 _LATER = {
     "Reading": "data", "open_data": "data", "Run": "experiment", "evaluate": "experiment", "train": "experiment",
-    "write_samples": "experiment", "recipe": "recipes", "Training": "training",
+    "write_samples": "experiment", "recipe": "recipes", "Training": "training", "NetworkFeatures": "metrics",
+    "PixelPCA": "metrics", "Record": "metrics", "evaluate_samples": "metrics",
 }  # fmt: skip
 
 
@@ -82,13 +91,16 @@ except PackageNotFoundError:
 
 __all__ = [
     "AnnealedLangevin", "Banana", "ConcreteScore", "ConcreteScoreMatching", "DenoisingAt", "DenoisingScoreMatching",
-    "Density", "DiscreteDensity", "DoubleWell", "Energy", "EnergyModel", "Euler", "FiniteSoftmax", "Funnel",
-    "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "InnerProduct", "Langevin", "LogNormal",
-    "LogUniform", "Loss", "MLPConfig", "Marginalisation", "MaximumLikelihood", "Mixture", "ModelSpec", "Objective",
-    "Operator", "OperatorRatio", "Pairwise", "Parameterisation", "Product", "PseudoLikelihood", "RatioMatching", "Ratios",
-    "Reading", "Ring", "Run", "RunError", "Sampler", "Score", "ScoreModel", "State", "StudentT", "Training", "UNetConfig",
-    "UserError", "checkerboard", "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states", "evaluate",
-    "gaussian", "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios", "open_data",
-    "pinwheel", "predict_noise", "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model",
-    "swiss_roll", "train", "two_moons", "write_samples",
+    "Density", "DiscreteDensity", "DoubleWell", "EDMWeighting", "Energy", "EnergyModel", "Euler", "Exact",
+    "ExplicitScoreMatching", "Field", "FiniteDifference", "FiniteDifferenceScoreMatching", "FiniteSoftmax", "Funnel",
+    "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "Hutchinson", "ImplicitScoreMatching",
+    "InnerProduct", "JacobianTrace", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig", "Marginalisation",
+    "MaximumLikelihood", "Mixture", "ModelSpec", "NetworkFeatures", "Objective", "Operator", "OperatorRatio", "Pairwise",
+    "Parameterisation", "PixelPCA", "PowerWeighting", "Product", "PseudoLikelihood", "RatioMatching", "Ratios", "Reading",
+    "Record", "Ring", "Run", "RunError", "Sampler", "Score", "ScoreModel", "SlicedScoreMatching", "State", "StudentT",
+    "TraceEstimate", "Training", "UNetConfig", "UserError", "checkerboard", "denoise", "eight_gaussian_points",
+    "eight_gaussians", "enumerate_states", "evaluate", "evaluate_samples", "gaussian", "generate", "load",
+    "log_conditionals", "log_partition_exact", "neighbour_log_ratios", "open_data", "pinwheel", "predict_noise",
+    "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model", "swiss_roll", "train", "two_moons",
+    "write_samples",
 ]  # fmt: skip
