@@ -5,9 +5,12 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch import Tensor, nn
 
 from scorefield.data.scaling import Scaling
@@ -201,6 +204,51 @@ def test_a_pickle_is_refused_unopened(dump: Callable[[object, Path], object], fo
 
 def test_no_such_folder(tmp_path: Path) -> None:
     assert "give a run folder or a Hugging Face name owner/model" in refusal(tmp_path / "nothing" / "here")
+
+
+def test_a_name_is_downloaded_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network here: `huggingface_hub.snapshot_download` is replaced by one that gives a local folder."""
+    asked: list[tuple[str, list[str]]] = []
+
+    def snapshot(name: str, *, allow_patterns: list[str]) -> str:
+        asked.append((name, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    again = load("owner/model.v-1")
+    assert asked == [("owner/model.v-1", ["config.json", "model.safetensors"])]  # and nothing else, whatever lies there
+    x = torch.randn(2, 3)
+    assert torch.equal(again.score(x, 0.3), load(folder).score(x, 0.3))
+    (folder / "model.safetensors").unlink()
+    assert "model.safetensors does not exist" in refusal(Path("owner/model"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RepositoryNotFoundError(
+            "404 Client Error.\n\nRepository Not Found", response=SimpleNamespace(headers={}, request=None)
+        ),
+        LocalEntryNotFoundError("no network\nand no cache"),
+        HFValidationError("Repo id must be alphanumeric"),
+        OSError(28, "No space left on device"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_hub_that_fails_is_told_in_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot(name: str, **options: object) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    line = refusal(Path("owner/model"))
+    assert line.startswith("no folder owner/model, and Hugging Face does not give a model of that name: ")
+    assert str(error).split("\n")[0] in line
+
+
+@pytest.mark.parametrize("name", ["model", "a/b/c", "owner/na me"])
+def test_other_names_are_not_asked_of_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    assert f"no model at {name}: give a run folder or a Hugging Face name" in refusal(Path(name))
 
 
 @pytest.mark.parametrize("network", [MLP, UNET])

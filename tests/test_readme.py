@@ -1,11 +1,15 @@
 """The README's Python sessions run as written, and its commands are those of the Makefile and of the command line."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 SESSIONS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -31,6 +35,32 @@ def test_the_session_with_a_network_of_ones_own_learns_eight_gaussians(tmp_path:
 
 
 def test_commands_exist() -> None:
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"make ([a-z-]+)", README)) - {"good"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def made(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`make` where nothing is installed yet."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_pytorch_from_another_index_brings_nothing_else_from_there(tmp_path: Path) -> None:
+    """That index has old versions of what PyTorch needs, against the constraints: the rest comes from PyPI afterwards."""
+    shown = made(tmp_path, "--dry-run", "demo", "TORCH_INDEX=https://index").stdout.splitlines()
+    pytorch = [line for line in [*shown, *README.splitlines()] if "--index-url" in line]
+    assert len(pytorch) == 2
+    assert all("--no-deps" in line for line in pytorch)
+    assert not [line for line in shown if "--editable" in line and "--no-deps" in line]
+
+
+def test_a_python_without_virtual_environments_is_told_what_to_install(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    result = made(tmp_path, "--silent", ".venv/installed", f"PYTHON={python}")
+    assert result.returncode == 2
+    assert "cannot make a virtual environment: on Debian and Ubuntu install it by apt install python3-venv" in result.stderr
+    assert not (tmp_path / ".venv").exists()
