@@ -1,8 +1,8 @@
 """Images a second of the training loop against its floor, interleaved in one run.
 
-The floor is the same network's bare forward, backward and fused Adam step on tensors that already lie in memory, in the same
-precision; the loop adds data, noise, loss by σ, clipping, the weight average and the log. Blocks of both alternate, so
-that a machine that drifts drifts for both.
+The floor is the same network's bare forward, backward and fused Adam step on tensors that already lie on the run's device, in
+its precision and compiled if it is; the loop adds data, noise, loss by σ, clipping, the weight average and the log. Blocks
+of both alternate, so that a machine that drifts drifts for both, and each is timed until the device has finished it.
 
     python benchmarks/training.py [--steps 400] [--recipes digits fashion-mnist]
 """
@@ -30,26 +30,35 @@ BLOCK = 10
 
 
 class Floor:
-    """Bare training steps of a network of the same shape on resident tensors."""
+    """Bare training steps of a resolved run's network, on resident tensors."""
 
-    def __init__(self, run: Run, data: Data) -> None:
+    def __init__(self, run: Run, event_shape: tuple[int, ...], device: torch.device) -> None:
         b = run.training.batch_size
-        self.network = run.network.build(data.event_shape)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, fused=True)
-        self.u, self.target = torch.randn(2, b, *data.event_shape).unbind()
-        self.c_noise = torch.randn(b)
-        self.bf16 = run.training.precision == "bf16"
+        self.device, self.bf16 = device, run.training.precision == "bf16"
+        self.network = run.network.build(event_shape).to(device)
+        if run.training.compile == "on":
+            self.network.compile()
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, fused=device.type in ("cpu", "cuda"))
+        self.u, self.target = torch.randn(2, b, *event_shape, device=device).unbind()
+        self.c_noise = torch.randn(b, device=device)
 
     def steps(self, count: int) -> float:
         """Seconds for `count` steps."""
-        began = time.perf_counter()
+        began = finished(self.device)
         for _ in range(count):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 output: Tensor = self.network(self.u, self.c_noise)
             ((output.float() - self.target) ** 2).mean().backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
-        return time.perf_counter() - began
+        return finished(self.device) - began
+
+
+def finished(device: torch.device) -> float:
+    """The time at which the device has done all that was asked of it; GPUs work behind the program's back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def measure(run: Run, folder: Path) -> dict[str, Any]:
@@ -58,25 +67,27 @@ def measure(run: Run, folder: Path) -> dict[str, Any]:
     floor_seconds: list[float] = []
 
     def started(resolved: Run, data: Data, model: Model) -> Watcher:
-        floor = Floor(resolved, data)
-        floor.steps(BLOCK)
+        floor: Floor | None = None
         mark = time.perf_counter()
 
         def watch(step: int, fields: dict[str, Any]) -> None:
-            nonlocal mark
+            nonlocal floor, mark
             if step % BLOCK == 0:
-                loop_seconds.append(time.perf_counter() - mark)
+                floor = floor or Floor(resolved, data.event_shape, next(model.parameters()).device)
+                loop_seconds.append(finished(floor.device) - mark)
                 floor_seconds.append(floor.steps(BLOCK))
                 mark = time.perf_counter()
 
         return watch
 
-    done = train(run, folder, progress=lambda items, label, total: items, started=started)
+    done = train(run, folder, started=started)
+    # the first block of each warms up, and compiles if it is to
     ratios = [floor / loop for loop, floor in zip(loop_seconds[1:], floor_seconds[1:], strict=True)]
     images = BLOCK * run.training.batch_size
     return {
         "recipe": run.recipe,
         "precision": done.run.training.precision,
+        "compile": done.run.training.compile,
         "threads": done.run.training.threads,
         "loop_images_per_s": round(images / statistics.median(loop_seconds[1:]), 1),
         "floor_images_per_s": round(images / statistics.median(floor_seconds[1:]), 1),
