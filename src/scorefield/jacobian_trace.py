@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.interfaces import Energy, Field, TraceEstimate
-from scorefield.jets import Jet, NoRule
+from scorefield.jets import AllDerivatives, Jet, NoRule
 from scorefield.tensors import event_size, noise_levels
 
 Probe = Literal["rademacher", "gaussian", "sphere"]
@@ -51,8 +51,8 @@ class Exact:
         d = event_size(x)
         basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:]).split(self.chunk)
         if not passes(field, x):
-            score, pullback = torch.func.vjp(field.score, x)  # type: ignore[misc]
-            rows = torch.func.vmap(lambda u: pullback(u)[0])
+            score, pullback = score_and_pullback(field, x)
+            rows = torch.func.vmap(pullback)
             traces = [inner(rows(v.expand(len(v), *x.shape)), v).sum(0) for v in basis]
             return TraceEstimate(score, torch.stack(traces).sum(0), None)
         part = laplacian_jet if isinstance(field.model, Energy) else divergence_jet
@@ -164,9 +164,15 @@ def score_and_curvature(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Ten
     if not isinstance(field.model, Energy) and passes(field, x):
         jet = through(field, Jet(x, v))
         return jet.value, inner(jet.tangents, v)
-    score, pullback = torch.func.vjp(field.score, x)  # type: ignore[misc]
-    pulled = pullback(v[0])[0][None] if len(v) == 1 else torch.func.vmap(lambda u: pullback(u)[0])(v)
-    return score, inner(pulled, v)
+    score, pullback = score_and_pullback(field, x)
+    return score, inner(pullback(v[0])[None] if len(v) == 1 else torch.func.vmap(pullback)(v), v)
+
+
+def score_and_pullback(field: Field, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The score `(b, *event)`, and u ↦ uᵀ ∇s for cotangents u like it; both can be differentiated once more."""
+    with AllDerivatives():
+        score, pullback = torch.func.vjp(field.score, x)  # type: ignore[misc]
+    return score, lambda u: pullback(u)[0]
 
 
 def laplacian_jet(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +224,7 @@ def tried(field: Field, x: Tensor) -> bool:
     first = Field(field.model, sigma, None if field.cond is None else field.cond[:1])
     try:
         out = through(first, Jet(one, one[None], one[None]))
-    except (NoRule, TypeError, AttributeError):  # a model that is at fault itself will say so on the other way
+    except (NoRule, TypeError, AttributeError, RuntimeError):  # a model that is at fault itself will say so on the other way
         return False
     return isinstance(out, Jet) and out.shape == (one.shape[:1] if isinstance(field.model, Energy) else one.shape)
 

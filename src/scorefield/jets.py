@@ -24,10 +24,28 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 
 class NoRule(Exception):
     """A function that jets cannot pass."""
+
+
+class AllDerivatives(TorchFunctionMode):
+    """Inside, normalisations are composed of elementary functions.
+
+    PyTorch's own layer and instance norm have a right second derivative and, silently, a wrong third one (in 2.13); training
+    an energy by the trace of its Hessian needs the third.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.layer_norm, F.layer_norm):
+            return layer_norm(*args, **kwargs or {})
+        if func in (torch.instance_norm, F.instance_norm):
+            raise ValueError("instance norm has no right third derivative in PyTorch: use group norm with a group a channel")
+        return func(*args, **kwargs or {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +198,10 @@ def concatenate(jets: Sequence[Any], dim: int = 0) -> Jet:
     return Jet(torch.cat([x.value for x in jets], at), joined([x.tangents for x in jets]), second, first.summed)
 
 
-def layer_norm(x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    only_first(x, weight, bias)
+def layer_norm(
+    x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, enable: bool = True
+) -> Any:
+    """Of a jet or a tensor, composed of functions whose every derivative is right (see `AllDerivatives`)."""
     dims = tuple(range(-len(shape), 0))
     centred = x - x.mean(dims, keepdim=True)
     y = centred * (centred.square().mean(dims, keepdim=True) + eps).rsqrt()
@@ -295,7 +315,7 @@ FUNCTIONS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {
     "square": lambda v: (v**2, 2 * v, torch.full_like(v, 2)),
 }  # fmt: skip
 SHAPES = (
-    "avg_pool2d", "chunk", "contiguous", "flatten", "interpolate", "mean", "movedim", "pad", "permute", "pixel_shuffle",
+    "avg_pool2d", "chunk", "flatten", "interpolate", "mean", "movedim", "pad", "permute", "pixel_shuffle",
     "pixel_unshuffle", "reshape", "split", "squeeze", "sum", "to", "transpose", "unbind", "unflatten", "unsqueeze", "view",
 )  # fmt: skip
 RULES: dict[str, Callable[..., Any]] = {
@@ -305,7 +325,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "linear": linear, "conv2d": convolution, "cat": concatenate, "layer_norm": layer_norm, "group_norm": group_norm,
     "add": add, "radd": add, "sub": subtract, "rsub": lambda a, b: subtract(b, a), "mul": multiply, "rmul": multiply,
     "div": divide, "truediv": divide, "rdiv": lambda a, b: divide(b, a), "rtruediv": lambda a, b: divide(b, a),
-    "neg": lambda x: multiply(x, -1.0), "pow": power,
+    "neg": lambda x: multiply(x, -1.0), "pow": power, "contiguous": lambda x, **layout: x,
     "double": lambda x: x.map(Tensor.double), "float": lambda x: x.map(Tensor.float),
     "addcmul": lambda a, b, c, *, value=1: add(a, multiply(b, c), alpha=value), "dim": lambda x: x.value.ndim,
     "size": lambda x, *dim: x.value.size(*dim), "numel": lambda x: x.value.numel(),

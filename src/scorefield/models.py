@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from scorefield.data.scaling import Scaling
@@ -152,6 +153,68 @@ class EnergyModel(Energy):
         c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
         phi = self.network(expand(c.inner, x) * x, c.noise, cond).to(x.dtype)
         return c.skip * sum_event(x**2) / 2 + c.out / c.inner * phi
+
+
+class PlainScore(nn.Module):
+    """A direct score of the data itself, σ = 0: any `network(x) -> like x`, bare (`network(x, cond)` if conditions are given).
+
+    For explicit, implicit, sliced and finite-difference score matching.
+    """
+
+    sigma_range = (0.0, 0.0)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """∇ₓ log p(x), `(b, *event)`; raises `ValueError` for σ ≠ 0 and for a network whose output is not like `x`."""
+        check_sigma(sigma, x, self.sigma_range)
+        output: Tensor = self.network(x) if cond is None else self.network(x, cond)
+        if output.shape != x.shape:
+            raise ValueError(f"a score must be like x, of shape {tuple(x.shape)}, but the network gives {tuple(output.shape)}")
+        return output
+
+
+class PlainEnergy(Energy):
+    """A log-density of the data itself, σ = 0: any `network(x) -> (b,)` or `(b, 1)`, less ½ confinement ‖x‖².
+
+    Without confinement a network that grows is not normalisable; score matching does not mind, sampling and Z do.
+
+    Raises:
+        ValueError: `confinement` < 0.
+    """
+
+    sigma_range = (0.0, 0.0)
+
+    def __init__(self, network: nn.Module, confinement: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= confinement < float("inf"):
+            raise ValueError(f"confinement must be at least 0 and finite, got {confinement}")
+        self.network, self.confinement = network, confinement
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """log p(x) + const, nats, `(b,)`; raises `ValueError` for σ ≠ 0 and for a network that is not scalar."""
+        check_sigma(sigma, x, self.sigma_range)
+        output: Tensor = self.network(x) if cond is None else self.network(x, cond)
+        if output.shape == (len(x), 1):
+            output = output.squeeze(1)
+        if output.shape != x.shape[:1]:
+            raise ValueError(
+                f"an energy must be one number an example, of shape ({len(x)},), but the network gives {tuple(output.shape)}"
+            )
+        return output - self.confinement / 2 * sum_event(x**2) if self.confinement else output
+
+
+class WithoutNoise(nn.Module):
+    """A network of scorefield's own, `network(u, c_noise, cond)`, for models of the data itself: c_noise is 0."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self.network(x, torch.zeros(len(x), dtype=x.dtype, device=x.device), cond)
 
 
 class InnerProduct(nn.Module):
