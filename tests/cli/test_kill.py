@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-STEPS = 300
+from scorefield.training import read_log
+
 FLAGS = [
-    "--steps", str(STEPS), "--checkpoint-every", "7", "--batch-size", "32", "--log-every", "5", "--validate-every", "15",
+    "--checkpoint-every", "7", "--batch-size", "32", "--log-every", "5", "--validate-every", "15",
     "--network.channels", "8", "--threads", "1",
 ]  # fmt: skip
 
@@ -36,30 +37,36 @@ def bytes_of(out: Path) -> dict[str, bytes]:
     return found
 
 
+def logged(out: Path) -> list[tuple[str, int, float | None]]:
+    """Kind, step and held-out loss of the log's records (a training loss is averaged since the process began)."""
+    records = read_log(out / "log.jsonl")
+    return [(r["kind"], r["step"], r["loss"] if r["kind"] == "validation" else None) for r in records]
+
+
 def kill_and_resume(tmp_path: Path, kills: int, seed: int) -> None:
-    moments = random.Random(seed)
-    assert finish(start(tmp_path / "whole", *FLAGS))[0] == 0
-    out, done = tmp_path / "killed", 0
-    process = start(out, *FLAGS)
-    while done < kills:
-        checkpoints = out / "checkpoints"
-        while not checkpoints.exists() and process.poll() is None:
+    """A run without an end is killed so many times, then given an end a little later; a run to there is its measure."""
+    moments, out = random.Random(seed), tmp_path / "killed"
+    checkpoints = out / "checkpoints"
+    for done in range(kills):
+        process = start(out, *(["--resume"] if (out / "run.json").exists() else [*FLAGS, "--minutes", "1000"]))
+        while not checkpoints.exists():
+            assert process.poll() is None, finish(process)
             time.sleep(0.01)
-        if done:  # the first kill may come before the first checkpoint
-            seen = set(checkpoints.iterdir())
-            while set(checkpoints.iterdir()) == seen and process.poll() is None:
-                time.sleep(0.002)
+        seen = set(checkpoints.iterdir())
+        while done and set(checkpoints.iterdir()) == seen:  # the first kill may come before the first checkpoint
+            assert process.poll() is None, finish(process)
+            time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.25))
-        if process.poll() is not None:
-            break
+        assert process.poll() is None, finish(process)
         process.kill()
-        process.wait()
-        done += 1
-        process = start(out, *FLAGS, "--resume") if (out / "run.json").exists() else start(out, *FLAGS)
-    code, err = finish(process)
-    assert code == 0, err
-    assert done == kills, f"the run ended after {done} kills: make it longer"
+        finish(process)
+    newest = max((int(p.stem.split("-")[1]) for p in checkpoints.glob("step-*.safetensors")), default=0)
+    steps = ["--steps", str(newest + 20)]
+    for process in (start(out, "--resume", *steps), start(tmp_path / "whole", *FLAGS, *steps)):
+        code, err = finish(process)
+        assert code == 0, err
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    assert logged(out) == logged(tmp_path / "whole")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")

@@ -79,7 +79,7 @@ class Given:
                 flag, equals, value = token.partition("=")
                 flag = flag.replace("_", "-")
                 values = self.flags[flag] = [value] if equals else []
-                name = flag.removeprefix("--").removeprefix("no-").rpartition(".")[2]
+                name = flag.removeprefix("--").rpartition(".")[2].removeprefix("no-")
                 room = counts.get(name, 1) - len(values)
             elif room > 0:
                 values.append(token)
