@@ -1,6 +1,7 @@
 # make demo       everything from a fresh machine (Python, pip, make) to a trained model and its report
 # make test       linters, types, floors, tests (under 20 minutes with installing)
 # make test-slow  what takes longer: long kill loops, mutants, quality of the trained models
+# make docs       run the pages of docs/learn again, outputs and figures included
 #
 # PYTHON=python3.12        another interpreter (3.11 or later)
 # TORCH_INDEX=URL          take PyTorch from this package index first, e.g. the one with CPU builds (see README)
@@ -10,7 +11,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint test-slow format clean
+.PHONY: demo test lint test-slow docs format clean
 
 demo: .venv/installed
 	$(BIN)/scorefield demo
@@ -27,6 +28,9 @@ lint: .venv/installed-dev
 test-slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
 	$(BIN)/python tests/mutants.py
+
+docs: .venv/installed
+	$(BIN)/python docs/build.py
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
