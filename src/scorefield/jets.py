@@ -117,10 +117,48 @@ def elementwise(f: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> Callabl
 
     def rule(x: Jet, *args: Any, **kwargs: Any) -> Jet:
         value, first, curvature = f(x.value, *args, **kwargs)
+        if x.summed and x.second is not None:
+            return Jet(value, *ChainRule.apply(first, curvature, x.tangents, x.second), summed=True)
         second = None if x.second is None else first * x.second + curvature * x.squares()
         return Jet(value, first * x.tangents, second, x.summed)
 
     return rule
+
+
+class ChainRule(torch.autograd.Function):
+    """(f′, f″, Tₖ, Σ Sₖ) ↦ (f′ Tₖ, f′ Σ Sₖ + f″ Σ Tₖ²): the rule of an elementwise function, with a backward pass of its own.
+
+    Its cost is that of moving the tangents through memory; this is half as many passes as PyTorch would make of it.
+    """
+
+    @staticmethod
+    def forward(first: Tensor, curvature: Tensor, tangents: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        return first * tangents, first * second + curvature * sum_of_products(tangents, tangents)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, of_tangents: Tensor, of_second: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+        first, curvature, tangents, second = ctx.saved_tensors
+        to_tangents = (of_tangents * first).addcmul_(tangents, 2 * curvature * of_second)
+        to_first = sum_of_products(of_tangents, tangents) + (of_second * second)[0]
+        to_curvature = of_second[0] * sum_of_products(tangents, tangents)
+        to_second = first * of_second
+        if len(tangents[0]) < len(first):  # the same for every example
+            to_tangents = to_tangents.sum(1, keepdim=True)
+        if len(second[0]) < len(first):
+            to_second = to_second.sum(1, keepdim=True)
+        return to_first, to_curvature, to_tangents, to_second
+
+
+def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    """Σₖ aₖ bₖ, a direction at a time: the products never go to memory."""
+    total = a[0] * b[0]
+    for one, other in zip(a[1:], b[1:], strict=True):
+        total.addcmul_(one, other)
+    return total
 
 
 def shape_rule(name: str) -> Callable[..., Any]:

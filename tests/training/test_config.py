@@ -19,6 +19,8 @@ def test_learning_rate() -> None:
     assert training.learning_rate_at(100) == pytest.approx(0.4)
     assert training.learning_rate_at(400) == pytest.approx(0.2)
     assert training.learning_rate_at(10_000) == pytest.approx(0.04)
+    steep = Training(learning_rate=0.4, warmup=0, decay_after=100, decay_power=1.0)
+    assert steep.learning_rate_at(400) == pytest.approx(0.1)
     constant = Training(learning_rate=0.4, warmup=0)
     assert [constant.learning_rate_at(k) for k in (0, 1, 10**6)] == [0.4, 0.4, 0.4]
 
@@ -42,6 +44,7 @@ def test_learning_rate() -> None:
         ({"minutes": 1e308}, "--minutes must be at most 10000000"),
         ({"steps": None}, "--steps must be at least 1, got None"),
         ({"decay_after": 0}, "--decay-after must be positive"),
+        ({"decay_power": 0.0}, "--decay-power must be positive"),
         ({"warmup": -1}, "--warmup must be in"),
         ({"beta2": 1.0}, r"--beta2 must be in \[0, 1\), got 1.0"),
         ({"ema": 0.29}, r"--ema must be in \[0.005, 0.28\), got 0.29"),

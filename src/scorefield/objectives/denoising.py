@@ -6,7 +6,8 @@
 With D − x₀ = σ (σ s + z) the second is computed without the cancellation that D − x₀ would suffer at small σ.
 
 As σ → 0 the variance of both grows like 1/σ², since s is compared with the noise z/σ itself. What has mean zero can be taken
-away: ‖σ s + z‖² less 2σ zᵀ s(x₀, σ) + ‖z‖² − d is ‖σ s‖² + 2σ zᵀ (s − s(x₀, σ)) + d, in which the noise meets only differences of s.
+away: ‖σ s + z‖² less 2σ zᵀ s(x₀, σ) + ‖z‖² − d is ‖σ s‖² + 2σ zᵀ (s − s(x₀, σ)) + d, in which the noise meets only
+differences of s.
 
 Reference: Vincent 2011, Neural Computation 23(7); Song & Ermon 2019, arXiv:1907.05600 (eq. 5–6);
 Karras et al. 2022, arXiv:2206.00364 (eq. 8, table 1); Wang et al. 2020, arXiv:2002.07501 (control variates).

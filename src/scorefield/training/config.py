@@ -33,7 +33,9 @@ class Training:
     warmup: int = 100
     """steps over which the learning rate rises from 0"""
     decay_after: int | None = None
-    """from this step the learning rate falls as 1/√step (never if not given)"""
+    """from this step the learning rate falls as a power of the step (never if not given)"""
+    decay_power: float = 0.5
+    """that power: the learning rate falls as 1/step^power"""
     beta2: float = 0.999
     """Adam's decay of squared gradients"""
     clip: float = 1.0
@@ -65,7 +67,7 @@ class Training:
         for name in ("batch_size", "checkpoint_every", "keep", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
-        for name in ("minutes", "learning_rate", "clip", "threads", "decay_after"):
+        for name in ("minutes", "learning_rate", "clip", "threads", "decay_after", "decay_power"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise UserError(f"{_flag(name)} must be positive, got {value}")
@@ -83,9 +85,12 @@ class Training:
         return self.steps or math.inf, 60 * self.minutes if self.minutes else math.inf
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step 0, 1, …: a linear rise, a plateau, then 1/√step (Karras et al. 2024); no horizon in it."""
+        """Learning rate of step 0, 1, …: a linear rise, a plateau, then a power law; no horizon in it.
+
+        Reference: Karras et al. 2024, arXiv:2312.02696 (power ½).
+        """
         rise = min(1.0, (step + 1) / (self.warmup + 1))
-        fall = 1.0 if self.decay_after is None else max(1.0, step / self.decay_after) ** -0.5
+        fall = 1.0 if self.decay_after is None else max(1.0, step / self.decay_after) ** -self.decay_power
         return self.learning_rate * rise * fall
 
     def resolved(self, device: torch.device, *, energy: bool) -> "Training":
