@@ -69,9 +69,10 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.parse import parse
     from scorefield.cli.sample import Sample
     from scorefield.cli.train import Train
+    from scorefield.cli.verify import Verify
 
     commands: dict[str, Any] = {
-        "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
+        "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand, "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"
     if not arguments:

@@ -1,4 +1,4 @@
-"""Metrics: how far samples lie from data, how much of it they cover, and whether they are copies of it."""
+"""Metrics: how far samples lie from data, how much of it they cover, whether they are copies, and how good a score is."""
 
 from scorefield.metrics.copies import Rows, memorisation_ratio, nearest
 from scorefield.metrics.distances import frechet_distance, kernel_distance
@@ -6,6 +6,7 @@ from scorefield.metrics.evaluation import evaluate_samples
 from scorefield.metrics.features import Features, NetworkFeatures, PixelPCA
 from scorefield.metrics.neighbourhoods import Neighbourhoods, precision_recall_density_coverage
 from scorefield.metrics.record import Estimate, Record
+from scorefield.metrics.score import curl, error_by_log_density, relative_error
 
 __all__ = [
     "Estimate",
@@ -15,10 +16,13 @@ __all__ = [
     "PixelPCA",
     "Record",
     "Rows",
+    "curl",
+    "error_by_log_density",
     "evaluate_samples",
     "frechet_distance",
     "kernel_distance",
     "memorisation_ratio",
     "nearest",
     "precision_recall_density_coverage",
+    "relative_error",
 ]
