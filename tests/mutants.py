@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = "tests/contracts"
+OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
 
 
@@ -27,6 +29,12 @@ class Mutant:
     old: str
     new: str
     tests: str = CONTRACTS
+    row: int | None = None  # with a row of IDENTITIES.md, `scorefield verify --rows` is to notice instead
+
+    @property
+    def title(self) -> str:
+        """What is done to which file."""
+        return f"{self.file}: {self.old.strip()}  →  {self.new.strip() or '(nothing)'}"
 
 
 MUTANTS = [
@@ -185,6 +193,81 @@ MUTANTS = [
         "densities/discrete.py", "cond.repeat_interleave(count, 0)", "cond.repeat(count, 1)", "tests/densities/test_discrete.py"
     ),
     Mutant("densities/discrete.py", "self.logits.log_softmax(0)", "self.logits", "tests/densities/test_discrete.py"),
+    Mutant("jets.py", "F.linear(x.tangents, weight), second", "F.linear(x.tangents, -weight), second", "tests/test_jets.py"),
+    Mutant(
+        "jets.py",
+        "first * x.second + curvature * x.squares()",
+        "first * x.second - curvature * x.squares()",
+        "tests/test_jets.py",
+    ),
+    Mutant("jets.py", "first * second + curvature * sum_of", "first * second + 2 * curvature * sum_of", "tests/test_jets.py"),
+    Mutant("jets.py", "tangents, 2 * curvature * of_second", "tangents, curvature * of_second", "tests/test_jacobian_trace.py"),
+    Mutant("jets.py", "of_second[0] * sum_of_products(tangents", "sum_of_products(tangents", "tests/test_jacobian_trace.py"),
+    Mutant("jets.py", "a.second * b.value + 2 * a.times(b)", "a.second * b.value + a.times(b)", "tests/test_jets.py"),
+    Mutant("jets.py", "s + value * (1 - s), slope", "s - value * (1 - s), slope", "tests/test_jets.py"),
+    Mutant("jets.py", "density * (2 - v**2)", "density * (1 - v**2)", "tests/test_jets.py"),
+    Mutant("jets.py", "-2 * t * first", "2 * t * first", "tests/test_jets.py"),
+    Mutant("jets.py", "0.75 * r / v**2", "0.5 * r / v**2", "tests/test_jets.py"),
+    Mutant("jets.py", "if func in (torch.layer_norm, F.layer_norm):", "if func is None:", "tests/test_jacobian_trace.py"),
+    Mutant("jacobian_trace.py", "v * (math.sqrt(event_size(x)) / norms)", "v / norms", "tests/test_jacobian_trace.py"),
+    Mutant(
+        "jacobian_trace.py", "torch.where(v > 0, 1.0, -1.0)", "torch.where(v > 0, 1.0, 0.0)", "tests/test_jacobian_trace.py", 2
+    ),
+    Mutant(
+        "jacobian_trace.py",
+        "curvature.mean(0), curvature.std(0)",
+        "curvature.sum(0), curvature.std(0)",
+        "tests/test_jacobian_trace.py",
+        2,
+    ),
+    Mutant("jacobian_trace.py", "curvature.std(0) / math.sqrt(k)", "curvature.std(0)", "tests/test_jacobian_trace.py"),
+    Mutant("jacobian_trace.py", "score[k:-1], v) / (2 * eps)", "score[k:-1], v) / eps", "tests/test_jacobian_trace.py"),
+    Mutant(
+        "jacobian_trace.py",
+        "(ahead + behind - 2 * here) / h**2",
+        "(ahead + behind - 2 * here) / h",
+        "tests/test_jacobian_trace.py",
+        4,
+    ),
+    Mutant(
+        "jacobian_trace.py",
+        "(ahead + behind - 2 * here) / h**2",
+        "(ahead - behind - 2 * here) / h**2",
+        "tests/test_jacobian_trace.py",
+        4,
+    ),
+    Mutant("jacobian_trace.py", "(ahead - behind) / (2 * h), ", "(ahead - here) / h, ", "tests/test_jacobian_trace.py"),
+    Mutant(
+        "jacobian_trace.py",
+        "inner(ahead - behind, v) / (2 * h)",
+        "inner(ahead - behind, v) / h",
+        "tests/test_jacobian_trace.py",
+        4,
+    ),
+    Mutant(
+        "jacobian_trace.py",
+        "inner(jet.tangents, block).sum(0)",
+        "inner(jet.tangents, block).mean(0)",
+        "tests/test_jacobian_trace.py",
+        1,
+    ),
+    Mutant("objectives/matching.py", "sum_event(score**2) / 2 + trace", "sum_event(score**2) + trace", OBJECTIVES),
+    Mutant("objectives/matching.py", "sum_event(score**2) / 2 + trace", "sum_event(score**2) / 2 - trace", OBJECTIVES),
+    Mutant(
+        "objectives/matching.py",
+        "sum_event(score**2) / 2 + trace",
+        "sum_event(score**2) / 2 + trace / x[0].numel()",
+        OBJECTIVES,
+        1,
+    ),
+    Mutant("objectives/matching.py", "- target) ** 2) / 2, level", "- target) ** 2), level", OBJECTIVES),
+    Mutant("objectives/matching.py", "along.slope**2 / 2 + along.curvature", "along.slope**2 + along.curvature", OBJECTIVES),
+    Mutant(
+        "objectives/matching.py", "along.slope**2 / 2 + along.curvature", "along.slope**2 / 2 - along.curvature", OBJECTIVES, 3
+    ),
+    Mutant("objectives/matching.py", "+ along.curvature).mean(0)", "+ along.curvature).sum(0)", OBJECTIVES),
+    Mutant("objectives/matching.py", "return x + sigma * torch.randn", "return x + sigma**2 * torch.randn", OBJECTIVES),
+    Mutant("models.py", "output - self.confinement / 2", "output + self.confinement / 2", "tests/test_models.py"),
 ]
 
 
@@ -198,11 +281,17 @@ def killer(mutant: Mutant) -> str | None:
         if text.count(mutant.old) != 1:
             raise SystemExit(f"{mutant.file} has {mutant.old!r} {text.count(mutant.old)} times, not once: mend the table")
         path.write_text(text.replace(mutant.old, mutant.new))
-        command = [sys.executable, "-m", "pytest", mutant.tests, "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
-        environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        command = ["pytest", mutant.tests, "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
+        if mutant.row is not None:
+            command = ["scorefield", "verify", "--rows", str(mutant.row)]
+        environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(
+            [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
     if result.returncode == 0:
         return None
+    if mutant.row is not None and result.returncode == 1 and "Traceback" not in result.stderr:
+        return f"scorefield verify, row {mutant.row}"
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
     if result.returncode != 1 or found is None:
         raise SystemExit(f"pytest did not run:\n{result.stdout}{result.stderr}")
@@ -211,14 +300,12 @@ def killer(mutant: Mutant) -> str | None:
 
 def main(words: list[str]) -> int:
     """Run the table, print it, and say whether all died."""
+    chosen = [m for m in MUTANTS if not words or any(word in m.title for word in words)]
     survivors = 0
-    for mutant in MUTANTS:
-        title = f"{mutant.file}: {mutant.old.strip()}  →  {mutant.new.strip() or '(nothing)'}"
-        if words and not any(word in title for word in words):
-            continue
-        test = killer(mutant)
-        survivors += test is None
-        print(f"{'SURVIVED' if test is None else 'killed  '}  {title}\n          {test or ''}", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutant, killed_by in zip(chosen, pool.map(killer, chosen), strict=True):
+            survivors += killed_by is None
+            print(f"{'SURVIVED' if killed_by is None else 'killed  '}  {mutant.title}\n          {killed_by or ''}", flush=True)
     print(f"{survivors} survived" if survivors else "all killed")
     return int(survivors > 0)
 

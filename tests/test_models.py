@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, ScoreModel
+from scorefield.models import (
+    EnergyModel,
+    InnerProduct,
+    ModelSpec,
+    Parameterisation,
+    PlainEnergy,
+    PlainScore,
+    ScoreModel,
+    WithoutNoise,
+)
+from scorefield.networks import MLP
 
 
 def test_unknown_names_and_impossible_numbers_are_refused() -> None:
@@ -57,3 +67,19 @@ def test_weights_are_reached_through_an_energys_score() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     with torch.no_grad():
         assert not model.score(torch.randn(4, 3), 1.0).requires_grad
+
+
+def test_plain_models_are_their_networks() -> None:
+    """A confined energy is the network less ½c‖x‖², its score the gradient; scorefield's own networks see c_noise = 0."""
+    torch.manual_seed(0)
+    x, cond = torch.randn(4, 3), torch.arange(4)
+    layer = nn.Linear(3, 1)
+    energy = PlainEnergy(layer, confinement=0.6)
+    torch.testing.assert_close(energy.log_density(x), layer(x)[:, 0] - 0.3 * x.square().sum(1))
+    torch.testing.assert_close(energy.score(x), layer.weight - 0.6 * x)
+    torch.testing.assert_close(PlainEnergy(lambda y: layer(y)[:, 0]).log_density(x), layer(x)[:, 0])  # type: ignore[arg-type]
+    network = MLP(3, 3, width=8, blocks=1, classes=4)
+    nn.init.normal_(network.leave.weight)
+    model = PlainScore(WithoutNoise(network))
+    torch.testing.assert_close(model.score(x, cond=cond), network(x, torch.zeros(4), cond))
+    torch.testing.assert_close(model.score(x), network(x, torch.zeros(4)))

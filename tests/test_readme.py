@@ -34,6 +34,13 @@ def test_the_session_with_a_network_of_ones_own_learns_eight_gaussians(tmp_path:
     assert radius.std().item() < 0.4
 
 
+def test_the_session_on_clean_data_lowers_the_implicit_loss() -> None:
+    found: dict = {}
+    exec(compile(SESSIONS[2], "README.md", "exec"), found)
+    trained = found["score"].square().sum(1) / 2 + found["laplacian"]
+    assert trained.mean().item() < -1.5  # N(0, I), which the confinement alone gives, has −1
+
+
 def test_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"make ([a-z-]+)", README)) - {"good"}:

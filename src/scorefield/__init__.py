@@ -36,7 +36,18 @@ from scorefield.densities import (
 from scorefield.errors import RunError, UserError
 from scorefield.interfaces import Density, Energy, Field, JacobianTrace, Loss, Objective, Sampler, Score, State, TraceEstimate
 from scorefield.jacobian_trace import Exact, FiniteDifference, Hutchinson
-from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, ScoreModel, denoise, predict_noise
+from scorefield.models import (
+    EnergyModel,
+    InnerProduct,
+    ModelSpec,
+    Parameterisation,
+    PlainEnergy,
+    PlainScore,
+    ScoreModel,
+    WithoutNoise,
+    denoise,
+    predict_noise,
+)
 from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import (
     ConcreteScoreMatching,
@@ -96,11 +107,11 @@ __all__ = [
     "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "Hutchinson", "ImplicitScoreMatching",
     "InnerProduct", "JacobianTrace", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig", "Marginalisation",
     "MaximumLikelihood", "Mixture", "ModelSpec", "NetworkFeatures", "Objective", "Operator", "OperatorRatio", "Pairwise",
-    "Parameterisation", "PixelPCA", "PowerWeighting", "Product", "PseudoLikelihood", "RatioMatching", "Ratios", "Reading",
-    "Record", "Ring", "Run", "RunError", "Sampler", "Score", "ScoreModel", "SlicedScoreMatching", "State", "StudentT",
-    "TraceEstimate", "Training", "UNetConfig", "UserError", "checkerboard", "denoise", "eight_gaussian_points",
-    "eight_gaussians", "enumerate_states", "evaluate", "evaluate_samples", "gaussian", "generate", "load",
-    "log_conditionals", "log_partition_exact", "neighbour_log_ratios", "open_data", "pinwheel", "predict_noise",
-    "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model", "swiss_roll", "train", "two_moons",
-    "write_samples",
+    "Parameterisation", "PixelPCA", "PlainEnergy", "PlainScore", "PowerWeighting", "Product", "PseudoLikelihood",
+    "RatioMatching", "Ratios", "Reading", "Record", "Ring", "Run", "RunError", "Sampler", "Score", "ScoreModel",
+    "SlicedScoreMatching", "State", "StudentT", "TraceEstimate", "Training", "UNetConfig", "UserError", "WithoutNoise",
+    "checkerboard", "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states", "evaluate",
+    "evaluate_samples", "gaussian", "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios",
+    "open_data", "pinwheel", "predict_noise", "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model",
+    "swiss_roll", "train", "two_moons", "write_samples",
 ]  # fmt: skip

@@ -118,7 +118,8 @@ def elementwise(f: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> Callabl
     def rule(x: Jet, *args: Any, **kwargs: Any) -> Jet:
         value, first, curvature = f(x.value, *args, **kwargs)
         if x.summed and x.second is not None:
-            return Jet(value, *ChainRule.apply(first, curvature, x.tangents, x.second), summed=True)
+            tangents, second = ChainRule.apply(first, curvature, x.tangents, x.second)  # type: ignore[no-untyped-call]
+            return Jet(value, tangents, second, summed=True)
         second = None if x.second is None else first * x.second + curvature * x.squares()
         return Jet(value, first * x.tangents, second, x.summed)
 
@@ -140,7 +141,7 @@ class ChainRule(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, of_tangents: Tensor, of_second: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, of_tangents: Tensor, of_second: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         first, curvature, tangents, second = ctx.saved_tensors
         to_tangents = (of_tangents * first).addcmul_(tangents, 2 * curvature * of_second)
         to_first = sum_of_products(of_tangents, tangents) + (of_second * second)[0]
