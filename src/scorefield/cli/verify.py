@@ -40,7 +40,7 @@ class Verify:
     rows: Annotated[str | None, arg(metavar="N,N,…")] = None
     """which identities, by number; all if not given"""
     full: bool = False
-    """more draws, more shapes, longer training: tighter, and an hour instead of a minute"""
+    """more draws, more shapes, longer training: tighter tolerances, and ten times as long"""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """also write the records to this file"""
 
