@@ -34,7 +34,8 @@ class Mutant:
     @property
     def title(self) -> str:
         """What is done to which file."""
-        return f"{self.file}: {self.old.strip()}  →  {self.new.strip() or '(nothing)'}"
+        row = f"row {self.row} " if self.row else ""
+        return f"{row}{self.file}: {self.old.strip()}  →  {self.new.strip() or '(nothing)'}"
 
 
 MUTANTS = [
@@ -271,6 +272,37 @@ MUTANTS = [
 ]
 
 
+IDENTITIES = [
+    Mutant("objectives/matching.py", "sum_event(score**2) / 2 + trace", "sum_event(score**2) / 2 - trace", row=1),
+    Mutant("objectives/matching.py", "- target) ** 2) / 2, level", "- target) ** 2), level", row=1),
+    Mutant("jets.py", "first * second + curvature * sum_of", "first * second - curvature * sum_of", row=1),
+    Mutant("jacobian_trace.py", "v * (math.sqrt(event_size(x)) / norms)", "v / norms", row=2),
+    Mutant("jacobian_trace.py", "torch.where(v > 0, 1.0, -1.0)", "torch.where(v > 0, 1.0, 0.0)", row=2),
+    Mutant("objectives/matching.py", "along.slope**2 / 2 + along.curvature", "along.slope**2 + along.curvature", row=3),
+    Mutant("objectives/matching.py", "+ along.curvature).mean(0)", "+ along.curvature).sum(0)", row=3),
+    Mutant("jacobian_trace.py", "(ahead - behind) / (2 * h), ", "(ahead - here) / h, ", row=4),
+    Mutant("jacobian_trace.py", "(ahead + behind - 2 * here) / h**2", "(ahead + behind - 2 * here) / h", row=4),
+    Mutant("objectives/denoising.py", "sum_event((scaled + z) ** 2)", "sum_event((scaled - z) ** 2)", row=5),
+    Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / self.sigma**2", row=5),
+    Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / (2 * self.sigma)", row=5),
+    Mutant("models.py", "return x + s**2 * model", "return x + s * model", row=6),
+    Mutant("models.py", "return x + s**2 * model", "return x - s**2 * model", row=6),
+    Mutant("densities/analytic.py", "double()[:, None, None] ** 2", "double()[:, None, None]", row=7),
+    Mutant("densities/analytic.py", "c.offset / c.variances)", "c.offset / c.variances / 2)", row=7),
+    Mutant("objectives/generalised.py", "sum(1) - 2 * adjoint", "sum(1) - adjoint", row=8),
+    Mutant("objectives/generalised.py", ".flatten(1), -trace)", ".flatten(1), trace)", row=8),
+    Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "((-flips).sigmoid() ** 2)", row=9),
+    Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "flips.sigmoid()", row=9),
+    Mutant("metrics/score.py", "parts = log_density.argsort()", "parts = (-log_density).argsort()", row=17),
+    Mutant("densities/discrete.py", "self.logits.log_softmax(0)", "self.logits", row=19),
+    Mutant("densities/compose.py", "log() - z)", "log() + z)", row=20),
+    Mutant("densities/compose.py", "torch.stack([p @ g.means[0] for", "torch.stack([g.means[0] for", row=20),
+    Mutant("metrics/score.py", "matrix_norm(j - j.mT) / (2", "matrix_norm(j + j.mT) / (2", row=21),
+    Mutant("metrics/score.py", "j - j.mT) / (2 * torch", "j - j.mT) / (torch", row=21),
+]
+"""at least one for each row of IDENTITIES.md that `scorefield verify` computes"""
+
+
 def killer(mutant: Mutant) -> str | None:
     """The first test that fails on the mutant, or None; in a copy, so the tree is never touched."""
     with tempfile.TemporaryDirectory() as folder:
@@ -300,7 +332,7 @@ def killer(mutant: Mutant) -> str | None:
 
 def main(words: list[str]) -> int:
     """Run the table, print it, and say whether all died."""
-    chosen = [m for m in MUTANTS if not words or any(word in m.title for word in words)]
+    chosen = [m for m in MUTANTS + IDENTITIES if not words or any(word in m.title for word in words)]
     survivors = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for mutant, killed_by in zip(chosen, pool.map(killer, chosen), strict=True):
