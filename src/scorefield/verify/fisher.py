@@ -109,7 +109,7 @@ def row_3(full: bool) -> Iterator[Record]:
         x = p.sample(n, generator=stream(3, 1))
         implicit = value_and_slope(ImplicitScoreMatching(sigma=SIGMA), kind, base, x)
         for reduced in (False, True):
-            objectives = [SlicedScoreMatching(1, probe, reduced, SIGMA) for probe in PROBES]
+            objectives = [SlicedScoreMatching(2, probe, reduced, SIGMA) for probe in PROBES]
             found = [value_and_slope(o, kind, base, x) for o in objectives]
             which = f"{'variance-reduced' if reduced else 'sliced'}, {kind}, {name(shape)}, worst of three laws of v"
             for i, what in enumerate(("E value = implicit's", "… derivative by the parameter a of a·s")):
