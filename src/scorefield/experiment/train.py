@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from scorefield.data import Batches, Data, Progress, open_data
+from scorefield.data import Batches, Data, Progress, open_data, random_rows
 from scorefield.errors import RunError, UserError
 from scorefield.experiment.config import (
     Run,
@@ -93,7 +93,8 @@ def train(
             write_run(file, folder)
     accelerator.wait_for_everyone()
 
-    held_out = data.splits["validation"].x[:VALIDATION_ROWS]
+    held_out = data.splits["validation"].x
+    held_out = held_out[random_rows(len(held_out), VALIDATION_ROWS)]
     state, outcome = fit(
         model,
         run.objective,
