@@ -149,11 +149,34 @@ def test_named_densities() -> None:
         (torch.tensor([1.0, 0.0]), torch.ones(2), "2 positive weights"),
         (torch.ones(2), torch.tensor([1.0, -1.0]), "positive definite"),
         (torch.ones(2), -torch.eye(3).expand(2, 3, 3), "positive definite"),
+        (torch.tensor([-1.0, -3.0]), torch.ones(2), "2 positive weights"),
+        (torch.tensor([1.0, math.inf]), torch.ones(2), "2 positive weights .* all finite"),
+        (torch.tensor([1.0, math.nan]), torch.ones(2), "2 positive weights .* all finite"),
+        (torch.ones(2, 1), torch.ones(2), "2 positive weights"),
+        (torch.ones(2), torch.tensor([1.0, math.inf]), "positive definite covariances, all finite"),
+        (torch.ones(2), torch.tensor([1.0, math.nan]), "positive definite covariances, all finite"),
+        (torch.ones(2), torch.stack([torch.eye(3), torch.eye(3) + torch.ones(3, 3).triu(1)]), "finite and symmetric"),
+        (torch.ones(2), 1e-9 * (torch.eye(3) + torch.ones(3, 3).triu(1)).expand(2, 3, 3), "finite and symmetric"),
+        (torch.ones(2), torch.eye(3).expand(2, 3, 3) / 0, "finite and symmetric"),
+        (torch.ones(2), torch.full((2, 3, 3), math.inf), "finite and symmetric"),
     ],
 )
 def test_ingredients_that_do_not_fit_are_refused(weights: Tensor, covariances: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GaussianMixture(weights, torch.zeros(2, 3), covariances)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_means_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="the means of a mixture must be finite"):
+        GaussianMixture(torch.ones(2), torch.tensor([[0.0, 0.0], [0.0, value]]), torch.ones(2))
+
+
+def test_a_covariance_symmetric_to_float32_is_taken() -> None:
+    root = torch.randn(50, 50, generator=torch.Generator().manual_seed(5))
+    covariance = root @ root.T / 50 + torch.eye(50)
+    covariance[0, 1] += 1e-6
+    torch.testing.assert_close(gaussian(torch.zeros(50), covariance).covariance(), covariance.double(), rtol=0, atol=2e-6)
 
 
 EVERY = {

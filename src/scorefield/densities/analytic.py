@@ -21,29 +21,38 @@ class GaussianMixture:
     Args:
         weights: `(k,)`, positive; divided by their sum.
         means: `(k, *event)`.
-        covariances: variances `(k,)` of isotropic components, or full matrices `(k, d, d)` over the flattened event.
+        covariances: variances `(k,)` of isotropic components, or full symmetric matrices `(k, d, d)` over the flattened event.
 
     Raises:
-        ValueError: shapes that do not fit, or a covariance that is not positive definite; in use, events of another shape
-            or of integers, and σ < 0, infinite or NaN.
+        ValueError: shapes that do not fit, weights that are not positive, a covariance that is not symmetric and positive
+            definite, or anything that is not finite; in use, events of another shape or of integers, and σ < 0, infinite
+            or NaN.
     """
 
     sigma_range = (0.0, math.inf)
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
-        self.weights = weights.double() / weights.double().sum()
         self.event_shape = tuple(means.shape[1:])
         self.means = means.double().flatten(1)
         k, d = self.means.shape
-        covariances = covariances.double()
+        weights, covariances = weights.double(), covariances.double()
+        if not self.means.isfinite().all():
+            raise ValueError("the means of a mixture must be finite")
         if covariances.shape == (k,):
             self.eigenvalues, self.rotations = covariances[:, None].expand(k, d), None
         elif covariances.shape == (k, d, d):
+            skew, largest = (c.abs().amax((1, 2)) for c in (covariances - covariances.mT, covariances))
+            if not (skew <= 1e-5 * largest).all():  # nor where an entry is infinite or NaN; eigh would read one triangle
+                raise ValueError("the covariances of a mixture must be finite and symmetric")
             self.eigenvalues, self.rotations = torch.linalg.eigh(covariances)
         else:
             raise ValueError(f"covariances must be ({k},) or ({k}, {d}, {d}), got {tuple(covariances.shape)}")
-        if len(self.weights) != k or not (self.weights > 0).all() or not (self.eigenvalues > 0).all():
-            raise ValueError(f"a mixture of {k} components needs {k} positive weights and positive definite covariances")
+        positive = [((v > 0) & (v < math.inf)).all() for v in (weights, self.eigenvalues)]
+        if weights.shape != (k,) or not all(positive):
+            raise ValueError(
+                f"a mixture of {k} components needs {k} positive weights and positive definite covariances, all finite"
+            )
+        self.weights = weights / weights.sum()
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """log p_σ(x), normalised, nats, `(b,)`."""
