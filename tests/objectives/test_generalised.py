@@ -202,6 +202,9 @@ def test_mistakes_are_refused() -> None:
             CONDITIONAL(model, x)
     with pytest.raises(ValueError, match=r"must be an int64 tensor, got torch.float64"):
         CONDITIONAL(Pairwise(2), x.double())
+    for sigma in (-1.0, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match=rf"sigma must be at least 0 and finite, got {sigma}"):
+            Gradient(exact_trace, sigma)
     with pytest.raises(ValueError, match="the gradient operator needs a model with a score, got Pairwise"):
         GeneralisedScoreMatching(Gradient(exact_trace))(Pairwise(2), x)
     with pytest.raises(ValueError, match="the batch holds NaN or infinity, first in row 1"):

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from scorefield.densities import ConcreteScore, FiniteSoftmax, Pairwise, enumerate_states, gaussian, log_partition_exact, ratios
 from scorefield.interfaces import Energy, Loss
-from scorefield.objectives import ConcreteScoreMatching, MaximumLikelihood, PseudoLikelihood, RatioMatching
+from scorefield.objectives import (
+    ConcreteScoreMatching,
+    GeneralisedScoreMatching,
+    Marginalisation,
+    MaximumLikelihood,
+    PseudoLikelihood,
+    RatioMatching,
+)
 
 Law = dict[tuple[int, ...], float]
 Matching = RatioMatching | PseudoLikelihood | ConcreteScoreMatching | MaximumLikelihood
@@ -282,3 +289,52 @@ def test_mistakes_are_refused() -> None:
     for matching in (RatioMatching(), PseudoLikelihood(), ConcreteScoreMatching(), MaximumLikelihood()):
         with pytest.raises(ValueError, match="must be an int64 tensor"):
             matching(FiniteSoftmax(2), x.double())
+
+
+class Trusting(nn.Module):
+    """Independent fair bits, from a user who checks nothing: any tensor gives numbers."""
+
+    states = 2
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return (0.0 * x - log(2)).sum(-1)
+
+
+class TrustingRatios(nn.Module):
+    """The same as ratios."""
+
+    states = 2
+
+    def ratios(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        return torch.ones(*x.shape, 2)
+
+
+EVERY = (
+    RatioMatching(), PseudoLikelihood(), ConcreteScoreMatching(), MaximumLikelihood(),
+    GeneralisedScoreMatching(Marginalisation()),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objective", "model"),
+    [*[(objective, Trusting()) for objective in EVERY], (ConcreteScoreMatching(), TrustingRatios())],
+    ids=lambda value: type(value).__name__,
+)
+def test_data_that_is_not_of_the_models_states_is_refused_whoever_wrote_the_model(objective: Any, model: nn.Module) -> None:
+    good = torch.tensor([[0, 1, 1]])
+    assert objective(model, good).value.isfinite().all()
+    for x, message in [
+        (5 * good, r"values must be in 0\.\.1, got 0\.\.5"),
+        (good - 1, r"values must be in 0\.\.1, got -1\.\.0"),
+        (good.double(), r"must be an int64 tensor, got torch.float64: convert integers with x.long\(\)"),
+        (good[0], r"must have shape \(b, d\), got \(3,\)"),
+        (good[None], r"must have shape \(b, d\), got \(1, 1, 3\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            objective(model, x)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_maximum_likelihood_refuses_data_that_is_not_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="the batch holds NaN or infinity, first in row 1"):
+        MaximumLikelihood()(gaussian(torch.zeros(2), 2.0), torch.tensor([[0.0, 0.0], [0.0, value]]))

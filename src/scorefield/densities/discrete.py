@@ -197,7 +197,12 @@ def moves(x: Tensor, states: int) -> Tensor:
 
 
 def neighbours(x: Tensor, states: int) -> Tensor:
-    """All Hamming-1 neighbours, int64 `(b, d, states−1, d)`: at `[n, i, k]`, x with x_i := `moves(x, states)[n, i, k]`."""
+    """All Hamming-1 neighbours, int64 `(b, d, states−1, d)`: at `[n, i, k]`, x with x_i := `moves(x, states)[n, i, k]`.
+
+    Raises:
+        ValueError: x is not int64 of shape `(b, d)` with values 0 … states−1.
+    """
+    check_states(x, states)
     shift = torch.arange(1, states, device=x.device)[:, None] * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None]
     return (x[:, None, None] + shift) % states
 
@@ -216,23 +221,32 @@ def as_density(model: object) -> DiscreteDensity:
 def _log_densities(model: DiscreteDensity, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
     """log q(x) + const, `(b,)`, and log q(x_{i→a}) + const, `(b, d, states)`."""
     states = as_density(model).states
-    at_x = model.log_density(x, 0.0, cond)
     near = neighbours(x, states)
+    at_x = model.log_density(x, 0.0, cond)
     count = near.shape[1] * near.shape[2]
     moved = model.log_density(near.flatten(0, 2), 0.0, None if cond is None else cond.repeat_interleave(count, 0))
     stay = at_x[:, None, None].expand(*x.shape, states)
     return at_x, stay.scatter(2, moves(x, states), moved.reshape(near.shape[:3]))
 
 
+def check_states(x: Tensor, states: int, d: int | None = None) -> None:
+    """Refuses data that is not in {0, …, states−1}ᵈ, with any d if none is given.
+
+    Raises:
+        ValueError: x is not int64 of shape `(b, d)` with values 0 … states−1.
+    """
+    if x.dtype != torch.int64:
+        raise ValueError(f"discrete data must be an int64 tensor, got {x.dtype}: convert integers with x.long()")
+    if x.ndim != 2 or d not in (None, x.shape[1]):
+        raise ValueError(f"discrete data must have shape (b, {d or 'd'}), got {tuple(x.shape)}")
+    if x.numel() and not (x.min() >= 0 and x.max() < states):
+        raise ValueError(f"values must be in 0..{states - 1}, got {int(x.min())}..{int(x.max())}")
+
+
 def _check(x: Tensor, d: int, states: int, sigma: float | Tensor = 0.0) -> None:
     if torch.as_tensor(sigma).any():
         raise ValueError(f"sigma must be 0, got {sigma}: discrete data has no Gaussian noise")
-    if x.dtype != torch.int64:
-        raise ValueError(f"discrete data must be an int64 tensor, got {x.dtype}: convert integers with x.long()")
-    if x.ndim != 2 or x.shape[1] != d:
-        raise ValueError(f"discrete data must have shape (b, {d}), got {tuple(x.shape)}")
-    if len(x) and not (x.min() >= 0 and x.max() < states):
-        raise ValueError(f"values must be in 0..{states - 1}, got {int(x.min())}..{int(x.max())}")
+    check_states(x, states, d)
 
 
 def _check_space(d: int, states: int) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from scorefield.densities.discrete import DiscreteDensity, log_conditionals
 from scorefield.interfaces import Field, JacobianTrace, Loss, Score
 from scorefield.objectives.batch import check_batch
+from scorefield.objectives.matching import check_level
 
 
 class OperatorRatio(NamedTuple):
@@ -49,11 +50,15 @@ class Gradient:
     `sigma`, in scaled data units, is the level at which the model is asked; no noise is added, so x must be a sample of p_σ.
 
     Raises:
-        ValueError: the model has no score, or not at this `sigma`; x is empty, not floating-point or not finite.
+        ValueError: `sigma` is negative or not finite; the model has no score, or not at this `sigma`; x is empty, not
+            floating-point or not finite.
     """
 
     trace: JacobianTrace
     sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_level(self.sigma)
 
     def __call__(
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None

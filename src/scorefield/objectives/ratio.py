@@ -38,12 +38,14 @@ from scorefield.densities.discrete import (
     DiscreteDensity,
     Ratios,
     as_density,
+    check_states,
     log_conditionals,
     moves,
     neighbour_log_ratios,
     neighbours,
 )
 from scorefield.interfaces import Density, Energy, Loss
+from scorefield.objectives.batch import check_batch
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class ConcreteScoreMatching:
         generator: torch.Generator | None = None,
     ) -> Loss:
         if isinstance(model, Ratios):
-            leaving = model.ratios(x, cond).gather(2, moves(x, model.states))
             returning = _returning(model, x, cond)
+            leaving = model.ratios(x, cond).gather(2, moves(x, model.states))
         else:
             log_ratios = neighbour_log_ratios(model, x, cond).gather(2, moves(x, model.states))
             leaving, returning = log_ratios.exp(), (-log_ratios).exp()
@@ -112,7 +114,8 @@ class MaximumLikelihood:
     `normalised = False` is refused, and an `Energy` unless it declares True; any other that declares nothing is believed.
 
     Raises:
-        ValueError: the model has no `log_density`, or says that it is not normalised.
+        ValueError: the model has no `log_density`, or says that it is not normalised; x is floating-point and empty or not
+            finite, or the model is discrete and x is not int64 `(b, d)` of its states.
     """
 
     def __call__(
@@ -120,6 +123,10 @@ class MaximumLikelihood:
     ) -> Loss:
         if not isinstance(model, Density) or not getattr(model, "normalised", not isinstance(model, Energy)):
             raise ValueError(f"maximum likelihood needs a normalised log-density, got {type(model).__name__}")
+        if isinstance(model, DiscreteDensity):
+            check_states(x, model.states)
+        elif x.is_floating_point():
+            check_batch(x)
         return Loss(-model.log_density(x, 0.0, cond), None, {})
 
 
