@@ -19,11 +19,12 @@ import scorefield.verify.compose
 import scorefield.verify.learned
 import scorefield.verify.smoothing
 from scorefield.cli import main
-from scorefield.densities import FiniteSoftmax, GaussianMixture, Mixture
+from scorefield.densities import FiniteSoftmax, GaussianMixture, Mixture, gaussian
 from scorefield.interfaces import Loss
 from scorefield.objectives import GeneralisedScoreMatching, RatioMatching
 from scorefield.objectives.matching import ExplicitScoreMatching, ImplicitScoreMatching
 from scorefield.verify import ROWS, Record, Row, verify
+from scorefield.verify.families import KINDS, Kind
 from scorefield.verify.record import bounded, exact, ordered, sampled
 
 FIELDS = ["row", "statement", "left", "right", "error", "tolerance", "pass"]
@@ -70,6 +71,26 @@ def test_vectors_and_images_energies_and_direct_scores() -> None:
     for row in (4, 6, 8):
         statements = " ".join(r.statement for r in verify([row]))
         assert all(word in statements for word in ("vector", "image", "energy", "direct"))
+
+
+def test_a_row_trains_on_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    draw = scorefield.verify.learned.stream
+    monkeypatch.setattr(scorefield.verify.learned, "stream", lambda row, *key: rows.append(row) or draw(row, *key))
+    assert all(r.passed for r in verify([21]))
+    assert len(rows) > 50
+    assert set(rows) == {21}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_of_a_family_answer_for_the_levels_they_state(kind: Kind) -> None:
+    p, x = gaussian(torch.zeros(2), 1.0), torch.ones(3, 2)
+    model = scorefield.verify.smoothing.member(kind, p, 2.0)
+    torch.testing.assert_close(model.score(x, model.sigma_range[1]).double(), 2 * p.score(x.double(), model.sigma_range[1]))
+    for sigma in (0.002, 80.0):
+        with pytest.raises(ValueError, match=rf"sigma must be in \[0.01, 10\], got {sigma:g}"):
+            model.score(x, sigma)
+        assert scorefield.verify.smoothing.member(kind, p, 2.0, (0.002, 80.0)).score(x, sigma).isfinite().all()
 
 
 # ── a wrong identity fails ─────────────────────────────────────────────────────────────────────────────────────────────

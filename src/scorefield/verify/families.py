@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.densities import GaussianMixture, gaussian
-from scorefield.interfaces import Density, Energy, Score
+from scorefield.interfaces import Density, Energy, Score, check_sigma
 from scorefield.models import EnergyModel, InnerProduct, ModelSpec, ScoreModel
 from scorefield.networks import MLP, UNetConfig
 from scorefield.randomness import derive_seed, keyed_generator
@@ -124,26 +124,31 @@ def half_fisher(p: GaussianMixture, model: Quadratic | QuadraticEnergy, sigma: f
 
 
 class Scaled:
-    """The score a s₀(x, σ), `a` a number or one for each example."""
+    """The score a s₀(x, σ), `a` a number or one for each example; it answers for `sigma_range` alone."""
 
-    def __init__(self, base: Score, a: float | Tensor) -> None:
+    def __init__(self, base: Score, a: float | Tensor, sigma_range: tuple[float, float] = RANGE) -> None:
         self.base, self.a = base, torch.as_tensor(a, dtype=torch.float64).reshape(-1)
-        self.sigma_range = base.sigma_range if base.sigma_range[1] < float("inf") else RANGE
+        self.sigma_range = sigma_range
 
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        check_sigma(sigma, x, self.sigma_range)
         return expand(self.a, x) * self.base.score(x, sigma, cond)
 
 
 class ScaledEnergy(Energy):
     """The log-density a log f₀(x, σ), whose score is a ∇ log f₀."""
 
-    sigma_range = RANGE
-
-    def __init__(self, base: Density, a: float | Tensor = 1.0) -> None:
+    def __init__(self, base: Density, a: float | Tensor = 1.0, sigma_range: tuple[float, float] = RANGE) -> None:
         super().__init__()
         self.base, self.a = base, torch.as_tensor(a, dtype=torch.float64).reshape(-1)
+        self.levels = sigma_range
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        return self.levels
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        check_sigma(sigma, x, self.sigma_range)
         return self.a * self.base.log_density(x, sigma, cond)
 
 

@@ -72,7 +72,7 @@ def row_21(full: bool) -> Iterator[Record]:
     for kind, shape in product(KINDS, shapes(full)):
         p = random_mixture(shape, stream(21, 1))
         model = network(kind, shape, 21, unet=True).float()
-        train(model, DenoisingScoreMatching(LogUniform()), p, steps)
+        train(21, model, DenoisingScoreMatching(LogUniform()), p, steps)
         x = p.sample(20, 0.5, generator=stream(21, 3))
         part = curl(Field(model.double(), 0.5), x)
         if isinstance(model, EnergyModel):
@@ -91,16 +91,18 @@ def learned_score(p: GaussianMixture, objective: Objective, steps: int) -> Score
     """A direct score from a small MLP on bare coordinates."""
     net = seeded(lambda: MLPConfig(width=64, blocks=2, frequencies=0).build((2,)), 17)
     model = ScoreModel(net, ModelSpec((2,), sigma_range=(CLEAN, LARGEST)))
-    train(model, objective, p, steps)
+    train(17, model, objective, p, steps)
     return model
 
 
-def train(model: ScoreModel | EnergyModel, objective: Objective, p: GaussianMixture, steps: int, batch: int = 256) -> None:
+def train(
+    row: int, model: ScoreModel | EnergyModel, objective: Objective, p: GaussianMixture, steps: int, batch: int = 256
+) -> None:
     """Adam with a rate that falls linearly to zero; every batch is fresh."""
     optimiser = torch.optim.Adam(model.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     for step in range(steps):
-        g = stream(17, 2, step)
+        g = stream(row, 2, step)
         x = p.sample(batch, generator=g).float()
         optimiser.zero_grad()
         objective(model, x, generator=g).value.mean().backward()

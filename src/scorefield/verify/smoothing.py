@@ -24,6 +24,7 @@ from scorefield.objectives.denoising import Weighting
 from scorefield.objectives.matching import ExplicitScoreMatching
 from scorefield.verify.families import (
     KINDS,
+    RANGE,
     Kind,
     Scaled,
     ScaledEnergy,
@@ -91,8 +92,8 @@ def minimisers(kind: Kind, which: str, p: GaussianMixture, x: Tensor) -> Iterato
         yield close(5, statement, best, 1.0, STANDARD_ERRORS * se + 1e-9)
 
 
-def member(kind: Kind, p: GaussianMixture, a: float) -> Score:
-    return ScaledEnergy(p, a) if kind == "energy" else Scaled(p, a)
+def member(kind: Kind, p: GaussianMixture, a: float, sigma_range: tuple[float, float] = RANGE) -> Score:
+    return (ScaledEnergy if kind == "energy" else Scaled)(p, a, sigma_range)
 
 
 def least_value(label: str, weighting: Weighting, n: int) -> Record:
@@ -116,7 +117,7 @@ def row_6(full: bool) -> Iterator[Record]:
         means, covariances = [], []
         for sigma in levels:
             x = p.sample(20, sigma, generator=stream(6, 1))
-            field = Field(member(kind, p, 1.0), sigma)
+            field = Field(member(kind, p, 1.0, (levels[0], levels[-1])), sigma)
             mean, covariance = posterior(components, x, sigma)
             means.append((denoise(field.model, x, sigma), mean))
             eye = torch.eye(size(shape), dtype=torch.float64)
