@@ -236,13 +236,14 @@ def test_float32_agrees_with_float64() -> None:
 
 def test_bad_settings_are_refused() -> None:
     for make in (Hutchinson, FiniteDifference):
-        with pytest.raises(ValueError, match="probes must be at least 1, got 0"):
-            make(0)
+        for count in (0, -1, 1.5, math.nan):
+            with pytest.raises(ValueError, match="probes must be a whole number of at least 1, got"):
+                make(count)  # type: ignore[arg-type]
         with pytest.raises(
             ValueError, match="unknown distribution of probes 'cauchy': choose one of rademacher, gaussian, sphere"
         ):
             make(1, "cauchy")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="chunk must be a whole number of at least 1, got 0"):
         Exact(0)
     for step in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="step must be positive, got"):
@@ -250,6 +251,86 @@ def test_bad_settings_are_refused() -> None:
     _, field, x = build("plain score")
     with pytest.raises(ValueError, match="step must be positive, got -1"):
         difference_slices(field, x, x[None], -1)
+
+
+@pytest.mark.parametrize("trace", [Exact(), Hutchinson(), FiniteDifference()], ids=lambda t: type(t).__name__)
+def test_integers_and_wrong_events_are_refused(trace: JacobianTrace) -> None:
+    for model in (
+        ScoreModel(UNET.build((1, 4, 4)), ModelSpec((1, 4, 4))),
+        EnergyModel(InnerProduct(UNET.build((1, 4, 4))), ModelSpec((1, 4, 4))),
+    ):
+        with pytest.raises(ValueError, match=r"events of shape \(1, 4, 4\) expected, got \(1, 8, 8\)"):
+            trace(Field(model, 0.5), torch.zeros(2, 1, 8, 8))
+        with pytest.raises(ValueError, match=r"x must hold floating-point numbers, got torch\.int64"):
+            trace(Field(model, 0.5), torch.zeros(2, 1, 4, 4, dtype=torch.int64))
+    for plain in (PlainScore(nn.Linear(2, 2), event_shape=(2,)), PlainEnergy(nn.Linear(2, 1), event_shape=(2,))):
+        with pytest.raises(ValueError, match=r"events of shape \(2,\) expected, got \(3,\)"):
+            trace(Field(plain), torch.zeros(4, 3))
+
+
+class Fickle(nn.Module):
+    """A network with a layer without a rule, but only where there is a condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = perceptron(3, 1)
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self.layers(x if cond is None else torch.cumsum(x, 1))
+
+
+def test_what_was_learnt_of_a_model_is_unlearnt() -> None:
+    """A layer without a rule that turns up later is no error, and a call at fault spoils nothing."""
+    model, x = PlainEnergy(Fickle()).double(), torch.randn(4, 3, dtype=torch.float64)
+    with pytest.raises(RuntimeError):
+        Exact()(Field(model), x[:, :2])
+    assert passes(Field(model), x)
+    cond = torch.zeros(4)
+    found = Exact()(Field(model, 0.0, cond), x)
+    torch.testing.assert_close(found.trace, jacobians(Field(model, 0.0, cond), x).diagonal(dim1=1, dim2=2).sum(1))
+    assert not passes(Field(model), x)
+
+
+def test_images_with_channels_through_a_unet() -> None:
+    """3×4×4, energy and direct, float64 by rows of the Jacobian, and float32 beside it."""
+    shape = (3, 4, 4)
+    for make in (
+        lambda: ScoreModel(UNET.build(shape), ModelSpec(shape)),
+        lambda: EnergyModel(InnerProduct(UNET.build(shape)), ModelSpec(shape)),
+    ):
+        model = randomised(make()).requires_grad_(False)
+        x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+        field = Field(model, 0.7)  # type: ignore[arg-type]
+        trace = Exact()(field, x).trace
+        torch.testing.assert_close(trace, jacobians(field, x).diagonal(dim1=1, dim2=2).sum(1), rtol=1e-9, atol=1e-9)
+        single = Exact()(Field(model.float(), 0.7), x.float()).trace.double()  # type: ignore[arg-type]
+        torch.testing.assert_close(single, trace, rtol=2e-3, atol=2e-3 * float(trace.abs().max()))
+
+
+def test_batch_statistics_are_refused() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.SiLU(), nn.Linear(4, 1))
+    with pytest.raises(ValueError, match="batch norm makes an example's score depend on the batch"):
+        Exact()(Field(PlainEnergy(network)), torch.randn(5, 4))
+
+
+def test_a_linear_energy_has_curvature_zero_for_every_example() -> None:
+    x = torch.randn(5, 4)
+    along = slices(Field(PlainEnergy(nn.Linear(4, 1))), x, x[None])
+    assert along.curvature.tolist() == [[0.0] * 5]
+
+
+def test_chunks_bound_the_memory_that_training_keeps() -> None:
+    """What is saved for the backward pass is counted: with chunks it is the directions themselves, and no layer's tangents."""
+
+    def kept(d: int, chunk: int) -> int:
+        sizes: list[int] = []
+        model = PlainEnergy(perceptron(d, 1))
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            Exact(chunk)(Field(model), torch.randn(8, d)).trace.sum()
+        return sum(sizes)
+
+    passes(Field(PlainEnergy(perceptron(4, 1))), torch.randn(8, 4))
+    assert kept(64, 64) > 4 * kept(64, 8)
 
 
 def test_instance_norm_is_refused_where_its_derivative_would_be_wrong() -> None:

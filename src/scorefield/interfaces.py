@@ -45,8 +45,7 @@ def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tens
         ValueError: `log_density` does not return one number per example, shape `(b,)`.
     """
     value, pullback = torch.func.vjp(log_density, x)  # type: ignore[misc]  # its type allows for has_aux
-    if value.shape != x.shape[:1]:
-        raise ValueError(f"a log-density must have shape ({len(x)},), one number per example, got {tuple(value.shape)}")
+    check_scalar(value, x)
     return pullback(torch.ones_like(value))[0]
 
 
@@ -81,8 +80,8 @@ class Field(NamedTuple):
     cond: Tensor | None = None
 
     def score(self, x: Tensor) -> Tensor:
-        """∇ₓ log p_σ(x), `(b, *event)`."""
-        return self.model.score(x, self.sigma, self.cond)
+        """∇ₓ log p_σ(x), `(b, *event)`; raises `ValueError` if the model gives anything of another shape."""
+        return check_score(self.model.score(x, self.sigma, self.cond), x)
 
 
 class TraceEstimate(NamedTuple):
@@ -148,6 +147,28 @@ def check_sigma(sigma: float | Tensor, x: Tensor, sigma_range: tuple[float, floa
             allowed = f"{low:g}" if low == high else f"in [{low:g}, {high:g}{']' if high < math.inf else ')'}"
             raise ValueError(f"sigma must be {allowed}, got {value:g}: this model answers for no other level")
     return s
+
+
+def check_score(value: Tensor, x: Tensor) -> Tensor:
+    """`value`, which must be like `x`.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    if value.shape != x.shape:
+        raise ValueError(f"a score must be like x, of shape {tuple(x.shape)}, got {tuple(value.shape)}")
+    return value
+
+
+def check_scalar(value: Tensor, x: Tensor) -> Tensor:
+    """`value`, which must be one number for each example of `x` `(b, *event)`: shape `(b,)`.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    if value.shape != x.shape[:1]:
+        raise ValueError(f"a log-density must have shape ({len(x)},), one number per example, got {tuple(value.shape)}")
+    return value
 
 
 def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:

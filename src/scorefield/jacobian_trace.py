@@ -13,23 +13,24 @@ arXiv:2007.03317 (differences).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from scorefield.interfaces import Energy, Field, TraceEstimate
-from scorefield.jets import AllDerivatives, Jet
+from scorefield.interfaces import Energy, Field, TraceEstimate, check_event, check_scalar
+from scorefield.jets import AllDerivatives, Jet, NoRule
 from scorefield.tensors import event_size, noise_levels
 
 Probe = Literal["rademacher", "gaussian", "sphere"]
 CHUNK = 64
 BLOCK = 16
 """directions that pass a layer together: more would be no faster, and larger than caches"""
+T = TypeVar("T")
 Part = Callable[[Field, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -37,7 +38,8 @@ Part = Callable[[Field, Tensor, Tensor], tuple[Tensor, Tensor]]
 class Exact:
     """The trace itself, for events of any shape.
 
-    Memory grows with `chunk`, not with d: more than `chunk` directions are taken in turn, and again in the backward pass.
+    More than `chunk` directions are taken in turn. Where every layer has a rule they are computed again in the backward
+    pass, so memory does not grow with d; elsewhere it does in training, though not without gradients.
 
     Raises:
         ValueError: `chunk` < 1.
@@ -50,19 +52,25 @@ class Exact:
         check_count("chunk", self.chunk)
 
     def __call__(self, field: Field, x: Tensor, *, generator: torch.Generator | None = None) -> TraceEstimate:
-        d = event_size(x)
-        basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:]).split(self.chunk)
-        if not passes(field, x):
-            score, pullback = score_and_pullback(field, x)
-            rows = torch.func.vmap(pullback)
-            traces = [inner(rows(v.expand(len(v), *x.shape)), v).sum(0) for v in basis]
-            return TraceEstimate(score, total(traces), None)
-        part = laplacian if isinstance(field.model, Energy) else divergence
-        found = [piece(part, field, x, v, again=len(basis) > 1) for v in basis]
+        check_event(x, x.shape[1:])
+        return by_jets(field, x, lambda: self.forward(field, x)) or self.reverse(field, x)
+
+    def forward(self, field: Field, x: Tensor) -> TraceEstimate:
+        """By jets."""
+        energy, again = isinstance(field.model, Energy), event_size(x) > self.chunk
+        part = laplacian if energy else divergence
+        found = [piece(part, field, x, v, again) for v in basis(x, self.chunk)]
         trace = total([t for _, t in found])
-        if isinstance(field.model, Energy):
+        if energy:
             return TraceEstimate(torch.cat([slopes for slopes, _ in found]).T.reshape(x.shape), trace, None)
         return TraceEstimate(found[0][0], trace, None)
+
+    def reverse(self, field: Field, x: Tensor) -> TraceEstimate:
+        """By vectors pulled back."""
+        score, pullback = score_and_pullback(field, x)
+        rows = torch.func.vmap(pullback)
+        traces = [inner(rows(v.expand(len(v), *x.shape)), v).sum(0) for v in basis(x, self.chunk)]
+        return TraceEstimate(score, total(traces), None)
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class Hutchinson:
     probes: int = 1
     """independent probes for each example"""
     distribution: Probe = "rademacher"
-    """rademacher has the least variance unless ∇s is diagonal-free, sphere removes that of the mean curvature"""
+    """law of the probes; rademacher never has more variance than gaussian, nor has sphere"""
 
     def __post_init__(self) -> None:
         check_probes(self.probes, self.distribution)
@@ -123,13 +131,19 @@ class Slices(NamedTuple):
 
 def slices(field: Field, x: Tensor, v: Tensor) -> Slices:
     """Slope and curvature along `v` `(k, b, *event)`; for an energy by one forward pass, without its score."""
-    if isinstance(field.model, Energy) and passes(field, x):
-        zero = x.new_zeros(()).expand(len(v), 1, *x.shape[1:])
-        jet = through(field, Jet(x, v, zero))
-        assert jet.second is not None
-        return Slices(jet.tangents, jet.second)
+    check_event(x, x.shape[1:])
+    if isinstance(field.model, Energy) and (found := by_jets(field, x, lambda: slices_forward(field, x, v))):
+        return found
     score, curvature = score_and_curvature(field, x, v)
     return Slices(inner(score, v), curvature)
+
+
+def slices_forward(field: Field, x: Tensor, v: Tensor) -> Slices:
+    """The same for an energy by jets."""
+    zero = x.new_zeros(()).expand(len(v), 1, *x.shape[1:])
+    jet = through(field, Jet(x, v, zero))
+    assert jet.second is not None
+    return Slices(jet.tangents.expand(v.shape[:2]), jet.second.expand(v.shape[:2]))
 
 
 def difference_slices(field: Field, x: Tensor, v: Tensor, step: float | None = None) -> Slices:
@@ -151,7 +165,8 @@ def difference_slices(field: Field, x: Tensor, v: Tensor, step: float | None = N
 
 
 def draw_probes(x: Tensor, k: int, distribution: Probe, generator: torch.Generator | None = None) -> Tensor:
-    """k independent v `(k, *x.shape)` with E vvᵀ = I for each example."""
+    """k independent v `(k, *x.shape)` with E vvᵀ = I for each example; raises `ValueError` for integers."""
+    check_event(x, x.shape[1:])
     v = torch.randn(k, *x.shape, generator=generator, dtype=x.dtype, device=x.device)
     if distribution == "rademacher":
         return torch.where(v > 0, 1.0, -1.0).to(x.dtype)
@@ -163,8 +178,9 @@ def draw_probes(x: Tensor, k: int, distribution: Probe, generator: torch.Generat
 
 def score_and_curvature(field: Field, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """The score `(b, *event)` and vᵀ ∇s v `(k, b)` along `v` `(k, b, *event)`."""
-    if not isinstance(field.model, Energy) and passes(field, x):
-        jet = through(field, Jet(x, v))
+    check_event(x, x.shape[1:])
+    jet = None if isinstance(field.model, Energy) else by_jets(field, x, lambda: through(field, Jet(x, v)))
+    if jet is not None:
         return jet.value, inner(jet.tangents, v)
     score, pullback = score_and_pullback(field, x)
     return score, inner(pullback(v[0])[None] if len(v) == 1 else torch.func.vmap(pullback)(v), v)
@@ -208,27 +224,43 @@ def through(field: Field, jet: Jet) -> Jet:
 _passes: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
 
 
-def passes(field: Field, x: Tensor) -> bool:
-    """Whether every layer of the model has a rule for jets; tried once for each model, on one example."""
+def by_jets(field: Field, x: Tensor, forward: Callable[[], T]) -> T | None:
+    """What `forward` finds, or None where a layer of the model has no rule for jets."""
+    if not passes(field, x):
+        return None
     try:
-        if field.model not in _passes:
-            _passes[field.model] = tried(field, x)
-        return _passes[field.model]
+        return forward()
+    except NoRule:  # with another condition, or since the network was changed
+        _passes[field.model] = False
+        return None
+
+
+def passes(field: Field, x: Tensor) -> bool:
+    """Whether every layer of the model has a rule for jets; tried once for each model, on two examples."""
+    try:
+        known = _passes.get(field.model)
+        if known is None:
+            known = tried(field, x)
+            if known is not None:
+                _passes[field.model] = known
     except TypeError:  # not hashable or not weakly referable, so not a module
         return False
+    return bool(known)
 
 
 @torch.no_grad()
-def tried(field: Field, x: Tensor) -> bool:
-    """Push a jet of one direction through one example."""
-    one = x[:1]
-    sigma = field.sigma[:1] if isinstance(field.sigma, Tensor) and field.sigma.ndim else field.sigma
-    first = Field(field.model, sigma, None if field.cond is None else field.cond[:1])
+def tried(field: Field, x: Tensor) -> bool | None:
+    """Push a jet of one direction through two examples; None if the call itself was at fault, which says nothing."""
+    some = x[:2]
+    sigma = field.sigma[:2] if isinstance(field.sigma, Tensor) and field.sigma.ndim else field.sigma
+    first = Field(field.model, sigma, None if field.cond is None else field.cond[:2])
     try:
-        out = through(first, Jet(one, one[None], one[None]))
-    except Exception:  # mostly `NoRule`; a model that is at fault itself will say so on the other way
+        out = through(first, Jet(some, some[None], some[None]))
+    except (NoRule, TypeError, AttributeError):
         return False
-    return isinstance(out, Jet) and out.shape == (one.shape[:1] if isinstance(field.model, Energy) else one.shape)
+    except Exception:  # the model will say so itself on the other way
+        return None
+    return isinstance(out, Jet) and out.shape == (some.shape[:1] if isinstance(field.model, Energy) else some.shape)
 
 
 def at_points(field: Field, points: Tensor, verb: Literal["score", "log_density"] = "score") -> Tensor:
@@ -236,7 +268,20 @@ def at_points(field: Field, points: Tensor, verb: Literal["score", "log_density"
     m, b = points.shape[:2]
     sigma = noise_levels(field.sigma, points[0]).repeat(m)
     cond = None if field.cond is None else torch.cat([field.cond] * m)
-    return getattr(field.model, verb)(points.flatten(0, 1), sigma, cond).unflatten(0, (m, b))
+    flat = points.flatten(0, 1)
+    if verb == "score":
+        return Field(field.model, sigma, cond).score(flat).unflatten(0, (m, b))
+    assert isinstance(field.model, Energy)
+    return check_scalar(field.model.log_density(flat, sigma, cond), flat).unflatten(0, (m, b))
+
+
+def basis(x: Tensor, chunk: int) -> Iterator[Tensor]:
+    """The directions eᵢ of the event, `(≤ chunk, 1, *event)` at a time."""
+    d = event_size(x)
+    for start in range(0, d, chunk):
+        v = x.new_zeros(min(chunk, d - start), d)
+        v.diagonal(start).fill_(1)
+        yield v.reshape(len(v), 1, *x.shape[1:])
 
 
 def total(parts: list[Tensor]) -> Tensor:
@@ -264,8 +309,8 @@ def check_probes(probes: int, distribution: str) -> None:
 
 def check_count(name: str, value: int) -> None:
     """Raises `ValueError` for a number below 1."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
 
 
 def check_step(step: float | None) -> None:

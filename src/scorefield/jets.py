@@ -45,6 +45,8 @@ class AllDerivatives(TorchFunctionMode):
             return layer_norm(*args, **kwargs or {})
         if func in (torch.instance_norm, F.instance_norm):
             raise ValueError("instance norm has no right third derivative in PyTorch: use group norm with a group a channel")
+        if func is F.batch_norm and (kwargs or {}).get("training", args[5] if len(args) > 5 else False):
+            raise ValueError("batch norm makes an example's score depend on the batch: use group norm, or call model.eval()")
         return func(*args, **kwargs or {})
 
 
@@ -69,9 +71,21 @@ class Jet:
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "dtype", "device", "ndim", "is_cuda", "layout"):
             return getattr(self.value, name)
-        if name.startswith("_") or not hasattr(Tensor, name):
-            raise AttributeError(name)
-        return partial(apply, name, self)
+        if name in RULES:
+            return partial(apply, name, self)
+        if hasattr(Tensor, name) and not name.startswith(
+            "__"
+        ):  # whatever a network decides by it, a jet would decide otherwise
+            raise NoRule(name)
+        raise AttributeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        raise NoRule("comparison")
+
+    def __bool__(self) -> bool:
+        raise NoRule("a condition")
+
+    __hash__ = object.__hash__
 
     def __len__(self) -> int:
         return len(self.value)
@@ -110,6 +124,11 @@ def convolution(x: Any, weight: Tensor, bias: Tensor | None = None, *args: Any, 
     bare = each(lambda y: F.conv2d(y, weight, None, *args, **kwargs), x)
     shift = 0 if bias is None else bias[:, None, None]
     return Jet(bare.value + shift, bare.tangents, bare.second, x.summed)
+
+
+def padding(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Jet:
+    bare: Jet = each(lambda y: F.pad(y, pad, mode), x)
+    return Jet(F.pad(x.value, pad, mode, value), bare.tangents, bare.second, x.summed)
 
 
 def elementwise(f: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> Callable[..., Jet]:
@@ -260,8 +279,10 @@ def group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: f
 def power(x: Any, exponent: Any) -> Any:
     if isinstance(exponent, Jet | Tensor):
         raise NoRule("pow")
-    if exponent == 2:
-        return RULES["square"](x)
+    if exponent in (1, 2):
+        return x if exponent == 1 else RULES["square"](x)
+    if exponent == 0:
+        raise NoRule("pow")
     n = float(exponent)
     return elementwise(lambda v: (v**n, n * v ** (n - 1), n * (n - 1) * v ** (n - 2)))(x)
 
@@ -354,14 +375,15 @@ FUNCTIONS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {
     "square": lambda v: (v**2, 2 * v, torch.full_like(v, 2)),
 }  # fmt: skip
 SHAPES = (
-    "avg_pool2d", "chunk", "flatten", "interpolate", "mean", "movedim", "pad", "permute", "pixel_shuffle",
+    "avg_pool2d", "chunk", "flatten", "interpolate", "mean", "movedim", "permute", "pixel_shuffle",
     "pixel_unshuffle", "reshape", "split", "squeeze", "sum", "to", "transpose", "unbind", "unflatten", "unsqueeze", "view",
 )  # fmt: skip
 RULES: dict[str, Callable[..., Any]] = {
     **{name: elementwise(f) for name, f in FUNCTIONS.items()},
     **{name: shape_rule(name) for name in SHAPES},
     "getitem": lambda x, key: each(lambda y: y[key], x),
-    "linear": linear, "conv2d": convolution, "cat": concatenate, "layer_norm": layer_norm, "group_norm": group_norm,
+    "linear": linear, "conv2d": convolution, "cat": concatenate, "pad": padding,
+    "layer_norm": layer_norm, "group_norm": group_norm,
     "add": add, "radd": add, "sub": subtract, "rsub": lambda a, b: subtract(b, a), "mul": multiply, "rmul": multiply,
     "div": divide, "truediv": divide, "rdiv": lambda a, b: divide(b, a), "rtruediv": lambda a, b: divide(b, a),
     "neg": lambda x: multiply(x, -1.0), "pow": power, "contiguous": lambda x, **layout: x,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.data.scaling import Scaling
-from scorefield.interfaces import Energy, Score, check_sigma
+from scorefield.interfaces import Energy, Score, check_event, check_scalar, check_score, check_sigma
 from scorefield.tensors import expand, noise_levels, sum_event
 
 ParameterisationName = Literal["edm", "noise", "data", "v", "flow", "ncsn"]
@@ -125,9 +125,14 @@ class ScoreModel(nn.Module):
         return self.spec.sigma_range
 
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """∇ₓ log p_σ(x), `(b, *event)`, in the dtype of `x`; raises `ValueError` for σ outside `sigma_range`."""
+        """∇ₓ log p_σ(x), `(b, *event)`, in the dtype of `x`.
+
+        Raises:
+            ValueError: σ outside `sigma_range`, events of another shape, integers, or a network whose output is not like x.
+        """
+        check_event(x, self.spec.event_shape)
         c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
-        output = self.network(expand(c.inner, x) * x, c.noise, cond).to(x.dtype)
+        output = check_score(self.network(expand(c.inner, x) * x, c.noise, cond), x).to(x.dtype)
         return expand(c.skip, x) * x + expand(c.out, x) * output
 
 
@@ -149,37 +154,41 @@ class EnergyModel(Energy):
         return self.spec.sigma_range
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """log p_σ(x) + const(σ), nats, `(b,)`; raises `ValueError` for σ outside `sigma_range`."""
+        """log p_σ(x) + const(σ), nats, `(b,)`.
+
+        Raises:
+            ValueError: σ outside `sigma_range`, events of another shape, integers, or a network that is not scalar.
+        """
+        check_event(x, self.spec.event_shape)
         c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
-        phi = self.network(expand(c.inner, x) * x, c.noise, cond).to(x.dtype)
+        phi = scalar(self.network(expand(c.inner, x) * x, c.noise, cond), x).to(x.dtype)
         return c.skip * sum_event(x**2) / 2 + c.out / c.inner * phi
 
 
 class PlainScore(nn.Module):
     """A direct score of the data itself, σ = 0: any `network(x) -> like x`, bare (`network(x, cond)` if conditions are given).
 
-    For explicit, implicit, sliced and finite-difference score matching.
+    For explicit, implicit, sliced and finite-difference score matching. With `event_shape` other events are refused.
     """
 
     sigma_range = (0.0, 0.0)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, event_shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.event_shape = network, event_shape
 
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """∇ₓ log p(x), `(b, *event)`; raises `ValueError` for σ ≠ 0 and for a network whose output is not like `x`."""
+        """∇ₓ log p(x), `(b, *event)`; raises `ValueError` for σ ≠ 0, integers, and a network whose output is not like `x`."""
+        check_event(x, self.event_shape or x.shape[1:])
         check_sigma(sigma, x, self.sigma_range)
-        output: Tensor = self.network(x) if cond is None else self.network(x, cond)
-        if output.shape != x.shape:
-            raise ValueError(f"a score must be like x, of shape {tuple(x.shape)}, but the network gives {tuple(output.shape)}")
-        return output
+        return check_score(self.network(x) if cond is None else self.network(x, cond), x)
 
 
 class PlainEnergy(Energy):
     """A log-density of the data itself, σ = 0: any `network(x) -> (b,)` or `(b, 1)`, less ½ confinement ‖x‖².
 
-    Without confinement a network that grows is not normalisable; score matching does not mind, sampling and Z do.
+    Without confinement a network that grows is not normalisable; score matching does not mind, sampling and Z do. With
+    `event_shape` other events are refused.
 
     Raises:
         ValueError: `confinement` < 0.
@@ -187,23 +196,23 @@ class PlainEnergy(Energy):
 
     sigma_range = (0.0, 0.0)
 
-    def __init__(self, network: nn.Module, confinement: float = 0.0) -> None:
+    def __init__(self, network: nn.Module, confinement: float = 0.0, event_shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
         if not 0 <= confinement < float("inf"):
             raise ValueError(f"confinement must be at least 0 and finite, got {confinement}")
-        self.network, self.confinement = network, confinement
+        self.network, self.confinement, self.event_shape = network, confinement, event_shape
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """log p(x) + const, nats, `(b,)`; raises `ValueError` for σ ≠ 0 and for a network that is not scalar."""
+        """log p(x) + const, nats, `(b,)`; raises `ValueError` for σ ≠ 0, integers, and a network that is not scalar."""
+        check_event(x, self.event_shape or x.shape[1:])
         check_sigma(sigma, x, self.sigma_range)
-        output: Tensor = self.network(x) if cond is None else self.network(x, cond)
-        if output.shape == (len(x), 1):
-            output = output.squeeze(1)
-        if output.shape != x.shape[:1]:
-            raise ValueError(
-                f"an energy must be one number an example, of shape ({len(x)},), but the network gives {tuple(output.shape)}"
-            )
+        output = scalar(self.network(x) if cond is None else self.network(x, cond), x)
         return output - self.confinement / 2 * sum_event(x**2) if self.confinement else output
+
+
+def scalar(output: Tensor, x: Tensor) -> Tensor:
+    """What a scalar network gives, `(b,)` or `(b, 1)`, as `(b,)`; raises `ValueError` for anything else."""
+    return check_scalar(output.squeeze(1) if output.shape == (len(x), 1) else output, x)
 
 
 class WithoutNoise(nn.Module):

@@ -13,8 +13,18 @@ from torch import Tensor, nn
 
 from scorefield.densities import gaussian
 from scorefield.interfaces import Energy, Field, Objective
-from scorefield.jacobian_trace import Exact, FiniteDifference, Hutchinson, Probe
-from scorefield.models import EnergyModel, ModelSpec, PlainEnergy, PlainScore, ScoreModel
+from scorefield.jacobian_trace import (
+    Exact,
+    FiniteDifference,
+    Hutchinson,
+    Probe,
+    difference_slices,
+    draw_probes,
+    score_and_curvature,
+    slices,
+)
+from scorefield.models import EnergyModel, InnerProduct, ModelSpec, PlainEnergy, PlainScore, ScoreModel
+from scorefield.networks import UNetConfig
 from scorefield.objectives import (
     DenoisingAt,
     DenoisingScoreMatching,
@@ -26,6 +36,7 @@ from scorefield.objectives import (
     LogUniform,
     SlicedScoreMatching,
 )
+from scorefield.objectives.matching import sliced_value
 from scorefield.tensors import expand, noise_levels, sum_event
 from scorefield.training import Step
 
@@ -126,19 +137,36 @@ def plain(energy: bool, shape: tuple[int, ...]) -> PlainEnergy | PlainScore:
 
 @each_shape
 @each_kind
-@pytest.mark.parametrize("name", [*CLEAN, "explicit", "denoising at many levels", "denoising with control"])
+@each_objective
 def test_every_parameter_is_trained(name: str, energy: bool, shape: tuple[int, ...]) -> None:
     """After one optimiser step every parameter of the model has moved along a gradient that is not zero."""
     objective = objective_named(name, shape)
     model: nn.Module = plain(energy, shape)
-    if name.startswith("denoising"):
+    if name in NOISED or "noise" in name:
         spec = ModelSpec(shape)
         inner = model.network
         model = EnergyModel(Flat(inner), spec) if energy else ScoreModel(Level(inner), spec)
+    train_one_step(name, objective, model, shape)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 4)], ids=str)
+@each_kind
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name in NOISED or "noise" in name])
+def test_every_parameter_of_a_unet_is_trained(name: str, energy: bool, shape: tuple[int, ...]) -> None:
+    """An image model as users have it: a U-Net, as a direct score and, through an inner product, as an energy."""
+    torch.manual_seed(8)
+    network = UNetConfig(channels=4, multipliers=(1, 2), blocks=1).build(shape)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.3)
+    model = (EnergyModel(InnerProduct(network), ModelSpec(shape)) if energy else ScoreModel(network, ModelSpec(shape))).double()
+    train_one_step(name, objective_named(name, shape), model, shape)
+
+
+def train_one_step(name: str, objective: Objective, model: nn.Module, shape: tuple[int, ...]) -> None:
     step = Step(objective, model)  # type: ignore[arg-type]
     before = {k: p.detach().clone() for k, p in step.named_parameters()}
     optimizer = torch.optim.Adam(step.parameters(), 1e-2)
-    x = torch.randn(64, *shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    x = torch.randn(16, *shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     step(x, None, torch.Generator().manual_seed(5)).value.mean().backward()
     optimizer.step()
     assert before
@@ -230,7 +258,7 @@ def test_bad_settings_are_refused(make: type) -> None:
     with pytest.raises(ValueError, match="sigma must be at least 0 and finite, got -1"):
         ExplicitScoreMatching(gaussian(torch.zeros(2), 1.0), -1)
     for sliced in (SlicedScoreMatching, FiniteDifferenceScoreMatching):
-        with pytest.raises(ValueError, match="probes must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="probes must be a whole number of at least 1, got 0"):
             sliced(0)
 
 
@@ -239,15 +267,64 @@ def test_models_refuse_what_they_cannot_answer() -> None:
     scalar = PlainEnergy(nn.Linear(2, 1))
     with pytest.raises(ValueError, match=r"sigma must be 0, got 0\.5: this model answers for no other level"):
         ImplicitScoreMatching(sigma=0.5)(scalar, x)
-    with pytest.raises(ValueError, match=r"one number an example, of shape \(3,\), but the network gives \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"a log-density must have shape \(3,\), one number per example, got \(3, 2\)"):
         ImplicitScoreMatching()(PlainEnergy(nn.Linear(2, 2)), x)
-    with pytest.raises(ValueError, match=r"a score must be like x, of shape \(3, 2\), but the network gives \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"a score must be like x, of shape \(3, 2\), got \(3, 1\)"):
         ImplicitScoreMatching()(PlainScore(nn.Linear(2, 1)), x)
     with pytest.raises(ValueError, match="confinement must be at least 0 and finite, got -1"):
         PlainEnergy(nn.Linear(2, 1), -1)
     model = ScoreModel(nn.Linear(2, 2), ModelSpec((2,), sigma_range=(0.1, 1.0)))
     with pytest.raises(ValueError, match=r"sigma must be in \[0.1, 1\], got 0"):
         Exact()(Field(model), x)
+
+
+@each_kind
+def test_single_precision_agrees_with_double(energy: bool) -> None:
+    """The same probes and points in float32 and float64; differences lose half of the digits, as their docstring says."""
+    model, shape = plain(energy, (1, 4, 4)), (1, 4, 4)
+    x = torch.randn(20, *shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    v = draw_probes(x, 2, "gaussian", torch.Generator().manual_seed(10))
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        field, y, u = Field(model.to(dtype)), x.to(dtype), v.to(dtype)
+        explicit = ExplicitScoreMatching(gaussian(torch.zeros(shape), 1.0))
+        values = [
+            ImplicitScoreMatching()(model, y).value,
+            GeneralisedScoreMatching(Gradient(Exact()))(model, y).value,
+            explicit(model, y).value,
+            sliced_value(slices(field, y, u)),
+            score_and_curvature(field, y, u)[1].mean(0),
+            sliced_value(difference_slices(field, y, u, 0.02)),
+        ]
+        found.append([value.double() for value in values])
+    for i, (double, single) in enumerate(zip(*found, strict=True)):
+        scale = float(double.abs().max())
+        torch.testing.assert_close(single, double, rtol=0, atol=scale * (1e-5 if i < 5 else 2e-2))
+
+
+@pytest.mark.parametrize("name", ["denoising", "difference with noise", "sliced with noise", "explicit with noise"])
+@each_kind
+def test_models_of_the_wrong_kind_are_refused(name: str, energy: bool) -> None:
+    """A network that gives (b, 2) where (b,) is due, or the other way round, never broadcasts."""
+    spec = ModelSpec((3,))
+    wrong = nn.Linear(3, 2)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = wrong
+
+        def forward(self, u: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+            return self.layer(u)
+
+    model = EnergyModel(Net(), spec) if energy else ScoreModel(Net(), spec)
+    with pytest.raises(ValueError, match=r"a log-density must have shape|a score must be like x"):
+        objective_named(name, (3,))(model, torch.zeros(4, 3))
+
+
+def test_many_levels_need_a_range() -> None:
+    with pytest.raises(ValueError, match=r"many noise levels need a sigma_range with 0 < low <= high < inf, got \(0, inf\)"):
+        DenoisingScoreMatching()(gaussian(torch.zeros(2), 1.0), torch.zeros(3, 2))
 
 
 def test_explicit_matching_leaves_its_teacher_alone() -> None:

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from scorefield.interfaces import Loss, Score
+from scorefield.interfaces import Field, Loss, Score
 from scorefield.objectives.batch import check_batch
 from scorefield.tensors import expand, sum_event
 
@@ -144,7 +144,14 @@ class DenoisingScoreMatching:
     def draw(
         self, x: Tensor, sigma_range: tuple[float, float], generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Noise levels `(b,)`, one uniform draw in each of b equal strata (less variance), and noise z like `x`."""
+        """Noise levels `(b,)`, one uniform draw in each of b equal strata (less variance), and noise z like `x`.
+
+        Raises:
+            ValueError: a model whose range of levels begins at 0 or has no end.
+        """
+        low, high = sigma_range
+        if not 0 < low <= high < math.inf:
+            raise ValueError(f"many noise levels need a sigma_range with 0 < low <= high < inf, got ({low:g}, {high:g})")
         b = len(x)
         jitter = torch.rand(b, generator=generator, device=x.device, dtype=x.dtype)
         strata = torch.randperm(b, generator=generator, device=x.device)
@@ -188,8 +195,9 @@ def noise_error(
     With `control_variate` another number of the same mean, which does not blow up when divided by σ² as σ → 0.
     """
     s = expand(sigma, x)
-    scaled = s * model.score(x + s * z, sigma, cond)
+    field = Field(model, sigma, cond)
+    scaled = s * field.score(x + s * z)
     if not control_variate:
         return sum_event((scaled + z) ** 2)
-    clean = s * model.score(x, sigma, cond)
+    clean = s * field.score(x)
     return sum_event(scaled**2 + 2 * z * (scaled - clean) + 1)
