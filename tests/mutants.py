@@ -209,7 +209,12 @@ MUTANTS = [
     ),
     Mutant("jets.py", "first * second + curvature * sum_of", "first * second + 2 * curvature * sum_of", "tests/test_jets.py"),
     Mutant("jets.py", "tangents, 2 * curvature * of_second", "tangents, curvature * of_second", "tests/test_jacobian_trace.py"),
-    Mutant("jets.py", "of_second[0] * sum_of_products(tangents", "sum_of_products(tangents", "tests/test_jacobian_trace.py"),
+    Mutant(
+        "jets.py",
+        "to_curvature = of_second[0] * squares",
+        "to_curvature = squares.expand_as(first)",
+        "tests/test_jacobian_trace.py",
+    ),
     Mutant("jets.py", "a.second * b.value + 2 * a.times(b)", "a.second * b.value + a.times(b)", "tests/test_jets.py"),
     Mutant("jets.py", "s + value * (1 - s), slope", "s - value * (1 - s), slope", "tests/test_jets.py"),
     Mutant("jets.py", "density * (2 - v**2)", "density * (1 - v**2)", "tests/test_jets.py"),

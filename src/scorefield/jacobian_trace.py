@@ -27,8 +27,8 @@ from scorefield.jets import AllDerivatives, Jet, NoRule
 from scorefield.tensors import event_size, noise_levels
 
 Probe = Literal["rademacher", "gaussian", "sphere"]
-CHUNK = 64
-BLOCK = 16
+CHUNK = 256
+BLOCK = 32
 """directions that pass a layer together: more would be no faster, and larger than caches"""
 T = TypeVar("T")
 Part = Callable[[Field, Tensor, Tensor], tuple[Tensor, Tensor]]

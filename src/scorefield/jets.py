@@ -137,7 +137,7 @@ def elementwise(f: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> Callabl
     def rule(x: Jet, *args: Any, **kwargs: Any) -> Jet:
         value, first, curvature = f(x.value, *args, **kwargs)
         if x.summed and x.second is not None:
-            tangents, second = ChainRule.apply(first, curvature, x.tangents, x.second)  # type: ignore[no-untyped-call]
+            tangents, second, _ = ChainRule.apply(first, curvature, x.tangents, x.second)  # type: ignore[no-untyped-call]
             return Jet(value, tangents, second, summed=True)
         second = None if x.second is None else first * x.second + curvature * x.squares()
         return Jet(value, first * x.tangents, second, x.summed)
@@ -152,19 +152,21 @@ class ChainRule(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(first: Tensor, curvature: Tensor, tangents: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        return first * tangents, first * second + curvature * sum_of_products(tangents, tangents)
+    def forward(first: Tensor, curvature: Tensor, tangents: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        squares = sum_of_products(tangents, tangents)
+        return first * tangents, first * second + curvature * squares, squares
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(output[2])
+        ctx.save_for_backward(*inputs, output[2])
 
     @staticmethod
-    def backward(ctx: Any, of_tangents: Tensor, of_second: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        first, curvature, tangents, second = ctx.saved_tensors
+    def backward(ctx: Any, of_tangents: Tensor, of_second: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        first, curvature, tangents, second, squares = ctx.saved_tensors
         to_tangents = (of_tangents * first).addcmul_(tangents, 2 * curvature * of_second)
         to_first = sum_of_products(of_tangents, tangents) + (of_second * second)[0]
-        to_curvature = of_second[0] * sum_of_products(tangents, tangents)
+        to_curvature = of_second[0] * squares
         to_second = first * of_second
         if len(tangents[0]) < len(first):  # the same for every example
             to_tangents = to_tangents.sum(1, keepdim=True)

@@ -7,7 +7,11 @@ from scorefield.training import Training
 
 
 def digits() -> Run:
-    """8×8 handwritten digits: `scorefield train digits --out runs/digits`."""
+    """8×8 handwritten digits: `scorefield train digits --out runs/digits`.
+
+    200,000 images in about 6 minutes on two cores; 2,000 samples by Heun with 18 steps: Fréchet distance 0.29 and mean largest
+    class probability 0.90 in the features of a fixed small classifier (real digits: 0.08).
+    """
     return Run(
         data="digits",
         recipe="digits",
@@ -18,13 +22,18 @@ def digits() -> Run:
 
 
 def fashion_mnist() -> Run:
-    """28×28 pictures of clothes: `scorefield train fashion-mnist --out runs/fashion`."""
+    """28×28 pictures of clothes: `scorefield train fashion-mnist --out runs/fashion`.
+
+    150,000 images in about 9 minutes on two cores; 2,000 samples by Heun with 18 steps: Fréchet distance 7.2 in the features of a
+    fixed small classifier (noise: 165). Batches of 128 without attention gave 8.1, batches of 64 7.5, attention and more
+    of the large noise levels 7.2; letting the learning rate fall faster, to 1e-4, gave 7.4.
+    """
     return Run(
         data="fashion-mnist",
         recipe="fashion-mnist",
-        network=UNetConfig(channels=64, multipliers=(1, 2), blocks=1, fold=2),
-        objective=DenoisingScoreMatching(LogNormal(mean=-0.5, std=1.2)),
-        training=Training(steps=1172, batch_size=128, learning_rate=2e-3, beta2=0.99, decay_after=300),
+        network=UNetConfig(channels=64, multipliers=(1, 2), blocks=1, fold=2, attention=True),
+        objective=DenoisingScoreMatching(LogNormal(mean=0.2, std=1.4)),
+        training=Training(steps=2344, batch_size=64, learning_rate=1.5e-3, beta2=0.99, decay_after=600, decay_power=1.0),
     )
 
 
