@@ -24,9 +24,9 @@ def digits() -> Run:
 def fashion_mnist() -> Run:
     """28×28 pictures of clothes: `scorefield train fashion-mnist --out runs/fashion`.
 
-    150,000 images in about 9 minutes on two cores; 2,000 samples by Heun with 18 steps: Fréchet distance 7.2 in the features of a
-    fixed small classifier (noise: 165). Batches of 128 without attention gave 8.1, batches of 64 7.5, attention and more
-    of the large noise levels 7.2; letting the learning rate fall faster, to 1e-4, gave 7.4.
+    150,000 images in about 9 minutes on two cores; 2,000 samples by Heun with 18 steps: Fréchet distance 7.2 in the features of
+    a fixed small classifier (noise: 165). Batches of 128 without attention gave 8.1, batches of 64 7.5, attention and more of
+    the large noise levels 7.2; letting the learning rate fall faster, to 1e-4, gave 7.4.
     """
     return Run(
         data="fashion-mnist",
