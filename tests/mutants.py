@@ -207,7 +207,7 @@ MUTANTS = [
         "first * x.second - curvature * x.squares()",
         "tests/test_jets.py",
     ),
-    Mutant("jets.py", "first * second + curvature * sum_of", "first * second + 2 * curvature * sum_of", "tests/test_jets.py"),
+    Mutant("jets.py", "first * second + curvature * squares", "first * second + 2 * curvature * squares", "tests/test_jets.py"),
     Mutant("jets.py", "tangents, 2 * curvature * of_second", "tangents, curvature * of_second", "tests/test_jacobian_trace.py"),
     Mutant(
         "jets.py",
@@ -280,7 +280,7 @@ MUTANTS = [
 IDENTITIES = [
     Mutant("objectives/matching.py", "sum_event(score**2) / 2 + trace", "sum_event(score**2) / 2 - trace", row=1),
     Mutant("objectives/matching.py", "- target) ** 2) / 2, level", "- target) ** 2), level", row=1),
-    Mutant("jets.py", "first * second + curvature * sum_of", "first * second - curvature * sum_of", row=1),
+    Mutant("jets.py", "first * second + curvature * squares", "first * second - curvature * squares", row=1),
     Mutant("jacobian_trace.py", "v * (math.sqrt(event_size(x)) / norms)", "v / norms", row=2),
     Mutant("jacobian_trace.py", "torch.where(v > 0, 1.0, -1.0)", "torch.where(v > 0, 1.0, 0.0)", row=2),
     Mutant("objectives/matching.py", "along.slope**2 / 2 + along.curvature", "along.slope**2 + along.curvature", row=3),
