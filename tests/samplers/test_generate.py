@@ -8,7 +8,7 @@ from scorefield.densities import gaussian
 from scorefield.interfaces import State
 from scorefield.models import ModelSpec, ScoreModel
 from scorefield.networks import MLPConfig
-from scorefield.samplers import CHUNK, AnnealedLangevin, Euler, Heun, Langevin, generate, geometric, karras
+from scorefield.samplers import CHUNK, AnnealedLangevin, Euler, Geometric, Heun, Karras, Langevin, generate
 
 NORMAL = gaussian(torch.zeros(2), 1.0)
 SAMPLERS = [Langevin(4, 0.1), AnnealedLangevin(4, 1, sigma_range=(0.1, 9.0)), Heun(4, sigma_range=(0.1, 9.0))]
@@ -44,14 +44,14 @@ def test_at_least_one_sample() -> None:
 
 
 def test_grids() -> None:
-    ladder = geometric(4, (1.0, 27.0))
+    ladder = Geometric()(4, (1.0, 27.0))
     assert ladder == pytest.approx([27, 9, 3, 1])
-    levels = karras(18, (0.002, 80.0))
+    levels = Karras()(18, (0.002, 80.0))
     assert len(levels) == 18
     assert (levels[0], levels[-1]) == (pytest.approx(80.0, rel=1e-12), pytest.approx(0.002, rel=1e-12))
     roots = torch.tensor([s ** (1 / 7) for s in levels], dtype=torch.float64).diff()
     torch.testing.assert_close(roots, roots[:1].expand_as(roots))
-    assert karras(3, (1.0, 5.0), rho=1.0) == pytest.approx([5, 3, 1])
+    assert Karras(1.0)(3, (1.0, 5.0)) == pytest.approx([5, 3, 1])
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e-9], ids=["exact", "rounded"])
@@ -109,9 +109,8 @@ def test_settings_out_of_range_are_refused() -> None:
             Langevin(sigma=value)
         with pytest.raises(ValueError, match="step_ratio must be positive"):
             AnnealedLangevin(step_ratio=value)
-        for kind in (Euler, Heun):
-            with pytest.raises(ValueError, match="rho must be positive"):
-                kind(rho=value)
+        with pytest.raises(ValueError, match="rho must be positive"):
+            Karras(value)
     for value in (-0.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="temperature must be at least 0"):
             Langevin(temperature=value)

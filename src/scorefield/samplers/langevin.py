@@ -16,8 +16,8 @@ from torch import Tensor
 
 from scorefield.interfaces import Score, State
 from scorefield.models import denoise
-from scorefield.samplers.levels import geometric, levels_of, standard_normal
-from scorefield.samplers.reverse import check_positive, check_steps
+from scorefield.samplers.descent import noise_like
+from scorefield.samplers.levels import Geometric, check_positive, check_steps, levels_of, standard_normal
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Langevin:
     def states(self) -> int:
         """How many states it yields."""
         return self.steps + 1 + self.to_zero
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the score for each sample."""
+        return self.steps + self.to_zero
 
     def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Standard normal noise, the scale of the data itself."""
@@ -96,6 +101,11 @@ class AnnealedLangevin:
         """How many states it yields."""
         return 1 + self.steps + self.to_zero
 
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the score for each sample."""
+        return self.steps * self.steps_per_level + self.to_zero
+
     def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Pure noise at the largest level, σ_max z."""
         return levels_of(self, model)[1] * standard_normal(shape, generator)
@@ -104,7 +114,7 @@ class AnnealedLangevin:
     def __call__(
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Iterator[State]:
-        levels = geometric(self.steps, levels_of(self, model))
+        levels = Geometric()(self.steps, levels_of(self, model))
         yield State(x, x.new_tensor(levels[0]), {})
         for sigma in levels:
             for _ in range(self.steps_per_level):
@@ -124,5 +134,4 @@ def langevin_step(
     generator: torch.Generator | None,
 ) -> Tensor:
     """x + h ∇log p_σ(x) + √(2hτ) z."""
-    z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x + h * model.score(x, sigma, cond) + math.sqrt(2 * h * temperature) * z
+    return x + h * model.score(x, sigma, cond) + math.sqrt(2 * h * temperature) * noise_like(x, generator)

@@ -1,92 +1,117 @@
-"""The probability-flow ODE from noise to data: dx/dσ = −σ ∇log p_σ(x).
+"""Stochastic samplers of the reverse SDE: noise is added as it is taken away, which corrects earlier errors.
 
-Its solutions have the marginals p_σ at every level (Song et al. 2021, eq. 13, in the coordinates of the data). The last
-step, from σ_min to 0, is Euler's, which is Tweedie's denoiser.
+    dx = [f x − g² ∇log p_t(x)] dt + g dW̄             backwards in time (Anderson 1982; Song et al. 2021, eq. 6)
 
-Reference: Karras et al. 2022, arXiv:2206.00364 (algorithm 1).
+Reference: Song et al. 2021, arXiv:2011.13456 (algorithms 2 and 3); Karras et al. 2022, arXiv:2206.00364 (algorithm 2).
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from scorefield.interfaces import Score, State
-from scorefield.samplers.levels import karras, levels_of, standard_normal
+from scorefield.interfaces import Score
+from scorefield.processes import EDM, Process, nodes, time_at
+from scorefield.samplers.descent import Descent, Step, noise_like
+from scorefield.samplers.exponential import ddim_step
+from scorefield.samplers.langevin import langevin_step
+from scorefield.samplers.levels import check_positive
 
 
 @dataclass(frozen=True)
-class Euler:
-    """Euler's method, one score evaluation a step."""
+class EulerMaruyama(Descent):
+    """The reverse SDE of a process by the Euler–Maruyama method, of weak order 1; ancestral sampling needs fewer steps."""
 
-    order: ClassVar[int] = 1
-    steps: int = 35
-    """noise levels from σ_max to σ_min"""
-    rho: float = 7.0
-    """spacing of the levels: equal in σ^(1/ρ)"""
-    sigma_range: tuple[float, float] | None = None
-    """levels to walk between; the model's by default"""
-    to_zero: bool = True
-    """denoise at the end (a step from σ_min to 0)"""
-
-    def __post_init__(self) -> None:
-        check_steps(self.steps, at_least=2)
-        check_positive(rho=self.rho)
+    steps: int = 200
+    process: Process = EDM()
+    """in whose time and coordinates it is solved"""
 
     @property
-    def states(self) -> int:
-        """How many states it yields."""
-        return self.steps + self.to_zero
+    def coordinates(self) -> Process:
+        return self.process
 
-    def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Pure noise at the largest level, σ_max z."""
-        return levels_of(self, model)[1] * standard_normal(shape, generator)
+    def stepper(self, model: Score, levels: list[float], cond: Tensor | None, generator: torch.Generator | None) -> Step:
+        points = nodes(self.process, time_at(self.process, levels))
 
-    @torch.no_grad()
-    def __call__(
-        self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Iterator[State]:
-        levels = karras(self.steps, levels_of(self, model), self.rho)
-        yield State(x, x.new_tensor(levels[0]), {})
-        for sigma, following in zip(levels, [*levels[1:], *([0.0] if self.to_zero else [])], strict=False):
-            x = self.step(model, x, sigma, following, cond)
-            yield State(x, x.new_tensor(following), {})
+        def step(i: int, x: Tensor) -> Tensor:
+            at, then = points[i], points[i + 1]
+            h = then.t - at.t
+            score = model.score(x, at.sigma, cond)
+            moved = (1 + h * at.drift) * at.alpha * x - h * at.diffusion / at.alpha * score
+            return (moved + math.sqrt(-h * at.diffusion) * noise_like(x, generator)) / then.alpha
 
-    def step(self, model: Score, x: Tensor, sigma: float, following: float, cond: Tensor | None) -> Tensor:
-        return x + (following - sigma) * slope(model, x, sigma, cond)
+        return step
 
 
 @dataclass(frozen=True)
-class Heun(Euler):
-    """Heun's method (EDM's deterministic sampler): 2·steps − 1 score evaluations, the last step Euler's."""
+class PredictorCorrector(Descent):
+    """An ancestral step to the next level, then Langevin steps there.
 
-    order: ClassVar[int] = 2
-    steps: int = 18
+    Song et al.'s signal-to-noise ratio r is h = r² σ² here, r = 0.16 being the default.
+    """
 
-    def step(self, model: Score, x: Tensor, sigma: float, following: float, cond: Tensor | None) -> Tensor:
-        first = slope(model, x, sigma, cond)
-        euler = x + (following - sigma) * first
-        if following == 0:
-            return euler
-        return x + (following - sigma) * (first + slope(model, euler, following, cond)) / 2
+    steps: int = 100
+    corrections: int = 1
+    """Langevin steps at each level"""
+    step_ratio: float = 0.0256
+    """h/σ² of the Langevin steps"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.corrections < 0:
+            raise ValueError(f"corrections must be at least 0, got {self.corrections}")
+        check_positive(step_ratio=self.step_ratio)
+
+    @property
+    def evaluations(self) -> int:
+        return 1 + self.corrections
+
+    def stepper(self, model: Score, levels: list[float], cond: Tensor | None, generator: torch.Generator | None) -> Step:
+        def step(i: int, x: Tensor) -> Tensor:
+            sigma = levels[i + 1]
+            x = ddim_step(model, x, levels[i], sigma, 1.0, cond, generator)
+            for _ in range(self.corrections):
+                x = langevin_step(model, x, sigma, self.step_ratio * sigma**2, cond, 1.0, generator)
+            return x
+
+        return step
 
 
-def slope(model: Score, x: Tensor, sigma: float, cond: Tensor | None) -> Tensor:
-    """dx/dσ of the probability-flow ODE."""
-    return -sigma * model.score(x, sigma, cond)
+@dataclass(frozen=True)
+class Churn(Descent):
+    """EDM's stochastic sampler: before each of Heun's steps the noise is raised to σ (1 + γ), γ = min(churn/steps, √2 − 1)."""
 
+    steps: int = 35
+    churn: float = 40.0
+    """S_churn; 0 is Heun's method"""
+    churn_range: tuple[float, float] = (0.05, 50.0)
+    """levels at which noise is added: S_tmin and S_tmax"""
+    noise: float = 1.003
+    """S_noise, standard deviation of the added noise"""
 
-def check_steps(steps: int, at_least: int = 1) -> None:
-    """Raises `ValueError` when a sampler is asked for fewer steps than it can take."""
-    if steps < at_least:
-        raise ValueError(f"steps must be at least {at_least}, got {steps}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.churn < math.inf:
+            raise ValueError(f"churn must be at least 0, got {self.churn}")
+        check_positive(noise=self.noise)
 
+    @property
+    def evaluations(self) -> int:
+        return 2
 
-def check_positive(**values: float | None) -> None:
-    """Raises `ValueError` naming the first value that is given and not positive and finite."""
-    for name, value in values.items():
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive, got {value}")
+    def stepper(self, model: Score, levels: list[float], cond: Tensor | None, generator: torch.Generator | None) -> Step:
+        low, high = self.churn_range
+        gamma = min(self.churn / self.steps, math.sqrt(2) - 1)
+
+        def step(i: int, x: Tensor) -> Tensor:
+            sigma, following = levels[i], levels[i + 1]
+            if low <= sigma <= high and gamma > 0:
+                raised = min(sigma * (1 + gamma), levels[0])  # the model knows no more than its largest level
+                x = x + self.noise * math.sqrt(raised**2 - sigma**2) * noise_like(x, generator)
+                sigma = raised
+            first = -sigma * model.score(x, sigma, cond)
+            euler = x + (following - sigma) * first
+            return x + (following - sigma) / 2 * (first - following * model.score(euler, following, cond))
+
+        return step
