@@ -7,6 +7,7 @@ Reference: Song et al. 2021, arXiv:2011.13456 (algorithms 2 and 3); Karras et al
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,8 +22,9 @@ from scorefield.samplers.levels import check_positive
 
 @dataclass(frozen=True)
 class EulerMaruyama(Descent):
-    """The reverse SDE of a process by the Euler–Maruyama method, of weak order 1; ancestral sampling needs fewer steps."""
+    """The reverse SDE of a process by the Euler–Maruyama method; ancestral sampling needs fewer steps."""
 
+    order: ClassVar[int] = 1  # weak
     steps: int = 200
     process: Process = EDM()
     """in whose time and coordinates it is solved"""
@@ -48,13 +50,16 @@ class EulerMaruyama(Descent):
 class PredictorCorrector(Descent):
     """An ancestral step to the next level, then Langevin steps there.
 
-    Song et al.'s signal-to-noise ratio r is h = r² σ² here, r = 0.16 being the default.
+    Song et al.'s signal-to-noise ratio r gives h = 2 r² ‖z‖²/‖s‖², about 2 r² σ²; r = 0.16 is the default.
+
+    Raises:
+        ValueError: corrections < 0, or step_ratio ≤ 0.
     """
 
     steps: int = 100
     corrections: int = 1
     """Langevin steps at each level"""
-    step_ratio: float = 0.0256
+    step_ratio: float = 0.0512
     """h/σ² of the Langevin steps"""
 
     def __post_init__(self) -> None:
@@ -80,7 +85,11 @@ class PredictorCorrector(Descent):
 
 @dataclass(frozen=True)
 class Churn(Descent):
-    """EDM's stochastic sampler: before each of Heun's steps the noise is raised to σ (1 + γ), γ = min(churn/steps, √2 − 1)."""
+    """EDM's stochastic sampler: before each of Heun's steps the noise is raised to σ (1 + γ), γ = min(churn/steps, √2 − 1).
+
+    Raises:
+        ValueError: churn < 0, noise ≤ 0, or a churn_range whose ends are not in order.
+    """
 
     steps: int = 35
     churn: float = 40.0
@@ -94,6 +103,8 @@ class Churn(Descent):
         super().__post_init__()
         if not 0 <= self.churn < math.inf:
             raise ValueError(f"churn must be at least 0, got {self.churn}")
+        if not 0 <= self.churn_range[0] <= self.churn_range[1]:
+            raise ValueError(f"churn_range must be 0 ≤ low ≤ high, got {self.churn_range}")
         check_positive(noise=self.noise)
 
     @property
