@@ -50,6 +50,23 @@ def test_the_network_sees_the_condition() -> None:
     torch.testing.assert_close(energy.log_density(x, 0.5, cond), cond * 3 / 3**0.5 / 0.5)
 
 
+@pytest.mark.parametrize("energy", [False, True], ids=["direct", "energy"])
+def test_classes_that_are_none_are_refused(energy: bool) -> None:
+    network = MLP(2, 0 if energy else 2, width=8, blocks=1, classes=3)
+    spec = ModelSpec((2,), classes=("a", "b", "c"))
+    model = EnergyModel(network, spec) if energy else ScoreModel(network, spec)
+    x = torch.zeros(4, 2)
+    for label in (3, -2):
+        with pytest.raises(ValueError, match=f"classes are numbers from 0 to 2, or -1 for none, got {label}"):
+            model.score(x, 0.5, torch.tensor([0, 1, label, 2]))
+    for cond in (torch.tensor(1), torch.tensor([1, 2]), torch.ones(4)):
+        with pytest.raises(ValueError, match=r"classes must be integers of shape \(4,\), got torch"):
+            model.score(x, 0.5, cond)
+    assert model.score(x[:0], 0.5, torch.zeros(0, dtype=torch.long)).shape == (0, 2)
+    by_hand = torch.cat([model.score(x[i : i + 1], 0.5, torch.tensor([k])) for i, k in enumerate((0, 1, -1, 2))])
+    torch.testing.assert_close(model.score(x, 0.5, torch.tensor([0, 1, -1, 2])), by_hand)
+
+
 def test_weights_are_reached_through_an_energys_score() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(3, 3)

@@ -18,7 +18,10 @@ from scorefield.tensors import noise_levels
 
 @runtime_checkable
 class Score(Protocol):
-    """Anything with ∇ₓ log p_σ(x): `x` is `(b, *event)`, `sigma` a number or `(b,)`; the result is like `x`."""
+    """Anything with ∇ₓ log p_σ(x): `x` is `(b, *event)`, `sigma` a number or `(b,)`; the result is like `x`.
+
+    `cond` is what the density is conditioned on, usually class labels `(b,)`: 0, 1, …, and −1 (or None for all) for no class.
+    """
 
     @property
     def sigma_range(self) -> tuple[float, float]:

@@ -103,11 +103,28 @@ class ModelSpec:
     """the noise levels the model answers for, in scaled data units"""
     scaling: Scaling = Scaling()
     """how raw data becomes the scaled data the model lives on"""
+    classes: tuple[str, ...] = ()
+    """names of the classes it has a score for; none if it has one for all data together"""
 
     def __post_init__(self) -> None:
         low, high = self.sigma_range
         if not 0 < low < high < float("inf"):
             raise ValueError(f"sigma_range must satisfy 0 < low < high < inf, got ({low}, {high})")
+
+
+def check_classes(cond: Tensor | None, x: Tensor, classes: tuple[str, ...]) -> None:
+    """Refuses labels that are not one class, or −1 for none, for each example; a model without classes takes any condition.
+
+    Raises:
+        ValueError: another shape, no integers, or a number that is no class.
+    """
+    if cond is None or not classes:
+        return
+    if cond.shape != x.shape[:1] or cond.is_floating_point():
+        raise ValueError(f"classes must be integers of shape ({len(x)},), got {cond.dtype} of shape {tuple(cond.shape)}")
+    for label in torch.stack(torch.aminmax(cond)).tolist() if len(cond) else []:
+        if not -1 <= label < len(classes):
+            raise ValueError(f"classes are numbers from 0 to {len(classes) - 1}, or -1 for none, got {label}")
 
 
 class ScoreModel(nn.Module):
@@ -128,9 +145,11 @@ class ScoreModel(nn.Module):
         """∇ₓ log p_σ(x), `(b, *event)`, in the dtype of `x`.
 
         Raises:
-            ValueError: σ outside `sigma_range`, events of another shape, integers, or a network whose output is not like x.
+            ValueError: σ outside `sigma_range`, events of another shape, integers, no such class, or a network whose output
+                is not like x.
         """
         check_event(x, self.spec.event_shape)
+        check_classes(cond, x, self.spec.classes)
         c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
         output = check_score(self.network(expand(c.inner, x) * x, c.noise, cond), x).to(x.dtype)
         return expand(c.skip, x) * x + expand(c.out, x) * output
@@ -157,9 +176,11 @@ class EnergyModel(Energy):
         """log p_σ(x) + const(σ), nats, `(b,)`.
 
         Raises:
-            ValueError: σ outside `sigma_range`, events of another shape, integers, or a network that is not scalar.
+            ValueError: σ outside `sigma_range`, events of another shape, integers, no such class, or a network that is not
+                scalar.
         """
         check_event(x, self.spec.event_shape)
+        check_classes(cond, x, self.spec.classes)
         c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
         phi = scalar(self.network(expand(c.inner, x) * x, c.noise, cond), x).to(x.dtype)
         return c.skip * sum_event(x**2) / 2 + c.out / c.inner * phi

@@ -38,7 +38,7 @@ class ModelConfig:
         if network is None:
             if self.network is None:
                 raise UserError("this model has a network of its own: load it with load(path, network=my_module)")
-            network = self.network.build(self.spec.event_shape)
+            network = self.network.build(self.spec.event_shape, len(self.spec.classes))
             network = InnerProduct(network) if self.energy else network
         return EnergyModel(network, self.spec) if self.energy else ScoreModel(network, self.spec)
 

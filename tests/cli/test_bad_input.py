@@ -70,7 +70,7 @@ def images(folder: Path, *sizes: tuple[int, int]) -> Path:
         (["demo", "--steps", "0", "--out", "run"], ["--steps", "at least 1", "0"]),
         (["train", "digits", "--out", "run", "--batch-size", "0"], ["--batch-size"]),
         (["train", "digits", "--out", "run", "--learning-rate", "nan"], ["--learning-rate", "nan"]),
-        (["train", "digits", "--out", "run", "--recipe", "digit"], ["digit", "digits, fashion-mnist, images, vectors"]),
+        (["train", "digits", "--out", "run", "--recipe", "digit"], ["digit", "digits, digits-classes, fashion-mnist"]),
         (["train", "digits", "--out", "run", "--network.kind", "cnn"], ["cnn", "unet, mlp"]),
         (["train", "digits", "--out", "run", "--network.kind", "mlp"], ["mlp", "(1, 8, 8)", "unet"]),
         (["train", "digits", "--out", "run", "--precision", "fp16"], ["fp16", "bf16"]),
@@ -82,6 +82,7 @@ def images(folder: Path, *sizes: tuple[int, int]) -> Path:
         (["train", "digits", "--out", "run", "--network.fold", "0"], ["network", "fold", "at least 1", "0"]),
         (["train", "digits", "--out", "run", "--network.blocks", "-1"], ["network", "blocks", "at least 1", "-1"]),
         (["train", "digits", "--out", "run", "--network.multipliers"], ["network", "multipliers", "one or more"]),
+        (["train", "digits", "--out", "run", "--label-dropout", "0"], ["label-dropout", "between 0 and 1", "0.0"]),
         (["train", "digits", "--out", "no/such/\0/run"], ["run"]),
         (["train", "digits", "extra", "--out", "run"], ["extra"]),
         (["sample"], ["RUN"]),
@@ -221,6 +222,12 @@ def test_mixed_sizes(refused: Refused, tmp_path: Path) -> None:
 def test_one_image(refused: Refused, tmp_path: Path) -> None:
     images(tmp_path / "photos", (8, 8))
     assert "few" in refused("train", "photos", "--out", "run")
+
+
+def test_images_without_classes(refused: Refused, tmp_path: Path) -> None:
+    images(tmp_path / "photos", *[(8, 8)] * 30)
+    line = refused("train", "photos", "--out", "run", "--conditional")
+    assert "--conditional needs the class of every example, and photos does not tell it" in line
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ def test_labels() -> None:
     for i, a in enumerate(answers):
         for b in answers[:i]:
             assert (a - b).norm() > 1e-4 * a.norm()
-    assert torch.equal(answers[3], net(x, level, torch.tensor([3])))
+    assert torch.equal(answers[3], net(x, level, torch.tensor([-1])))
+    with pytest.raises(ValueError, match="this network knows no classes: leave cond out"):
+        MLPConfig(width=16, blocks=1).build((3,))(x, level, torch.tensor([0]))
 
 
 def test_coordinates_keep_themselves_and_gain_octaves() -> None:

@@ -90,10 +90,13 @@ def test_labels() -> None:
     for i, a in enumerate(answers):
         for b in answers[:i]:
             assert (a - b).norm() > 1e-4 * a.norm()
-    assert torch.equal(answers[3], net(x, level, torch.tensor([3])))  # the reserved row
+    assert torch.equal(answers[3], net(x, level, torch.tensor([-1])))
     assert net.labels is not None
     assert net.labels.weight.shape[0] == 4
-    assert UNetConfig(channels=8, blocks=1).build((2, 8, 8)).labels is None
+    without = UNetConfig(channels=8, blocks=1).build((2, 8, 8))
+    assert without.labels is None
+    with pytest.raises(ValueError, match="this network knows no classes: leave cond out"):
+        without(x, level, torch.tensor([0]))
 
 
 def test_it_computes_in_channels_last_memory() -> None:

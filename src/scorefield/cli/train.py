@@ -37,7 +37,7 @@ class Train:
     out: Annotated[Path, arg(metavar="RUN")]
     """the run folder; must be new or empty, unless --resume"""
     recipe: Annotated[str | None, arg(metavar="NAME")] = None
-    """digits, fashion-mnist, images or vectors; by default the one that fits DATA"""
+    """digits, digits-classes, fashion-mnist, images or vectors; by default the one that fits DATA"""
     resume: bool = False
     """go on with the run in RUN"""
     run: Annotated[Run, arg(name="")] = Run()
@@ -81,7 +81,9 @@ def describe(run: Run, data: Data, model: Model) -> None:
     rows = len(data.splits["train"].x)
     weights = sum(p.numel() for p in model.parameters()) / 1e6
     t = run.training
-    say(f"{data.source}: {rows} training examples of shape {data.event_shape}; {len(data.skipped)} unreadable left out")
+    classes = f" of {len(model.spec.classes)} classes" if model.spec.classes else ""
+    shape = data.event_shape
+    say(f"{data.source}: {rows} training examples{classes} of shape {shape}; {len(data.skipped)} unreadable left out")
     say(
         f"{run.network.kind} of {weights:.2f} M weights, recipe {run.recipe}, {t.precision}, {t.threads} threads, seed {t.seed}"
     )

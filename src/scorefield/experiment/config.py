@@ -24,7 +24,11 @@ FREE_TO_CHANGE = {"steps", "minutes", "checkpoint_every", "keep", "log_every", "
 
 @dataclass(frozen=True)
 class Run:
-    """A whole training run."""
+    """A whole training run.
+
+    Raises:
+        UserError: a label_dropout without which one of the two scores would never be learnt.
+    """
 
     data: Annotated[str, Fixed, Suppress] = "digits"
     """a named source, a folder, a file or hf:owner/name"""
@@ -34,11 +38,19 @@ class Run:
     network: NetworkConfig = field(default_factory=UNetConfig)
     energy: bool = False
     """learn a log-density whose gradient is the score, instead of the score itself"""
+    conditional: bool = False
+    """learn a score for each class of the data, and one for all together"""
+    label_dropout: float = 0.1
+    """share of examples whose class is left out in training: from these the score for all together is learnt"""
     parameterisation: Parameterisation = field(default_factory=Parameterisation)
     sigma_range: tuple[float, float] = (0.002, 80.0)
     """smallest and largest noise level, in units of the data's standard deviation"""
     objective: DenoisingScoreMatching = field(default_factory=DenoisingScoreMatching)
     training: Annotated[Training, arg(name="")] = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.label_dropout < 1:
+            raise UserError(f"--label-dropout must be between 0 and 1, got {self.label_dropout}")
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def train(
         started: called once everything is ready, with the resolved run; returns the watcher of the loop.
 
     Raises:
-        UserError: data that cannot be read or does not fit the network; a used folder; on `resume` another configuration,
-            other data or another number of processes.
+        UserError: data that cannot be read, does not fit the network or has no classes to condition on; a used folder; on
+            `resume` another configuration, other data or another number of processes.
         RunError: a loss that is not finite; a full disk; too little memory.
     """
     folder, changes = Path(folder), []
@@ -84,6 +84,12 @@ def train(
     def encode(raw: Tensor) -> Tensor:
         return data.scaling.encode(raw).float()  # scaled in the data's own precision, learnt in float32
 
+    def batch(step: int) -> tuple[Tensor, Tensor | None]:
+        raw, labels = batches.at(step)
+        if not run.conditional or labels is None:
+            return encode(raw), None
+        return encode(raw), dropped(labels, run.label_dropout, keyed_generator(run.training.seed, "labels", step, rank))
+
     model = build_model(run, data)
     probe(model, run.objective, encode(batches.at(0)[0][:2]))
     if accelerator.is_main_process:
@@ -93,16 +99,17 @@ def train(
             write_run(file, folder)
     accelerator.wait_for_everyone()
 
-    held_out = data.splits["validation"].x
-    held_out = held_out[random_rows(len(held_out), VALIDATION_ROWS)]
+    held_out = data.splits["validation"]
+    rows = random_rows(len(held_out.x), VALIDATION_ROWS)
+    labels = torch.from_numpy(held_out.labels[rows]) if run.conditional and held_out.labels is not None else None
     state, outcome = fit(
         model,
         run.objective,
-        lambda step: (encode(batches.at(step)[0]), None),
+        batch,
         run.training,
         folder,
         accelerator=accelerator,
-        validation=(encode(torch.tensor(held_out)), None),
+        validation=(encode(torch.from_numpy(held_out.x[rows])), labels),
         watch=started(run, data, model) if accelerator.is_main_process else lambda step, fields: None,
     )
     if accelerator.is_main_process:
@@ -116,15 +123,23 @@ def build_model(run: Run, data: Data) -> Model:
     """The run's model with fresh weights, a function of the seed; leaves the global random state as it was.
 
     Raises:
-        UserError: the network does not take such events.
+        UserError: the network does not take such events, or there are no classes to condition on.
     """
+    if run.conditional and (not data.classes or any(data.splits[name].labels is None for name in ("train", "validation"))):
+        raise UserError(f"--conditional needs the class of every example, and {data.source} does not tell it: leave it out")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(run.training.seed, "weights"))
         try:
-            spec = ModelSpec(data.event_shape, run.parameterisation, run.sigma_range, data.scaling)
+            classes = data.classes if run.conditional else ()
+            spec = ModelSpec(data.event_shape, run.parameterisation, run.sigma_range, data.scaling, classes)
             return ModelConfig(spec, run.network, run.energy).build()
         except ValueError as error:
             raise UserError(str(error)) from error
+
+
+def dropped(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Labels `(b,)`, a random share of them replaced by −1, no class (Ho & Salimans 2022, arXiv:2207.12598, algorithm 1)."""
+    return torch.where(torch.rand(len(labels), generator=generator) < share, -1, labels)
 
 
 def probe(model: Model, objective: Objective, x: Tensor) -> None:

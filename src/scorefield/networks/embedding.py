@@ -25,6 +25,27 @@ class NoiseEmbedding(nn.Module):
         return self.layers(torch.cat([angles.sin(), angles.cos()], 1))
 
 
+class ClassEmbedding(nn.Embedding):
+    """A table of features: a row for each class, and a last one for "no class"."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__(classes + 1, width)
+
+
+def with_class(level: Tensor, cond: Tensor | None, labels: ClassEmbedding | None) -> Tensor:
+    """Features of the noise level `(b, width)`, and of the class in a network that knows classes; −1 or None is no class.
+
+    Raises:
+        ValueError: classes for a network that knows none.
+    """
+    if labels is None:
+        if cond is not None:
+            raise ValueError("this network knows no classes: leave cond out")
+        return level
+    none = level.new_full(level.shape[:1], labels.num_embeddings - 1, dtype=torch.long)
+    return level + labels(none if cond is None else torch.where(cond < 0, none, cond))
+
+
 class CoordinateEmbedding(nn.Module):
     """x `(b, d)` to `(b, d (1 + 2 frequencies))`: each coordinate beside sinusoids of it.
 

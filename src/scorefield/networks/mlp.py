@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from scorefield.networks.embedding import CoordinateEmbedding, NoiseEmbedding
+from scorefield.networks.embedding import ClassEmbedding, CoordinateEmbedding, NoiseEmbedding, with_class
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class MLP(nn.Module):
         super().__init__()
         self.coordinates = CoordinateEmbedding(frequencies)
         self.noise = NoiseEmbedding(width)
-        self.labels = nn.Embedding(classes + 1, width) if classes else None
+        self.labels = ClassEmbedding(classes, width) if classes else None
         self.enter = nn.Linear(self.coordinates.features(d), width)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
@@ -53,9 +52,7 @@ class MLP(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        level = self.noise(c_noise)
-        if self.labels is not None:
-            level = level + self.labels(label_or_null(cond, self.labels, x))
+        level = with_class(self.noise(c_noise), cond, self.labels)
         h = self.enter(self.coordinates(x))
         for block in self.blocks:
             h = block(h, level)
@@ -75,10 +72,3 @@ class ResidualBlock(nn.Module):
         scale, shift = self.modulation(level).chunk(2, 1)
         inner = self.first(nn.functional.silu(self.norm(h)))
         return h + self.second(nn.functional.silu(inner * (1 + scale) + shift))
-
-
-def label_or_null(cond: Tensor | None, labels: nn.Embedding, x: Tensor) -> Tensor:
-    """Class labels, or the reserved last row of the table for "no class"."""
-    if cond is None:
-        return torch.full((len(x),), labels.num_embeddings - 1, device=x.device)
-    return cond

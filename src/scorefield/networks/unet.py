@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield.networks.embedding import NoiseEmbedding
-from scorefield.networks.mlp import label_or_null
+from scorefield.networks.embedding import ClassEmbedding, NoiseEmbedding, with_class
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class UNet(nn.Module):
         folded = image_channels * fold**2
         self.fold, self.multiple = fold, fold * 2 ** (len(widths) - 1)
         self.noise = NoiseEmbedding(embedded)
-        self.labels = nn.Embedding(classes + 1, embedded) if classes else None
+        self.labels = ClassEmbedding(classes, embedded) if classes else None
         self.enter = nn.Conv2d(folded, channels, 3, padding=1)
 
         self.down, skips, width = nn.ModuleList(), [channels], channels
@@ -101,9 +100,7 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its type
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        level = self.noise(c_noise)
-        if self.labels is not None:
-            level = level + self.labels(label_or_null(cond, self.labels, x))
+        level = with_class(self.noise(c_noise), cond, self.labels)
         height, width = x.shape[-2:]
         h = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         h = F.pixel_unshuffle(h, self.fold).contiguous(memory_format=torch.channels_last)

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from scorefield.data import holds_vectors
 from scorefield.errors import UserError
 from scorefield.experiment import Run
-from scorefield.recipes.images import digits, fashion_mnist, images
+from scorefield.recipes.images import digits, digits_classes, fashion_mnist, images
 from scorefield.recipes.vectors import vectors
 
 RECIPES: dict[str, Callable[[], Run]] = {
     "digits": digits,
+    "digits-classes": digits_classes,
     "fashion-mnist": fashion_mnist,
     "images": images,
     "vectors": vectors,
@@ -30,4 +31,4 @@ def recipe_for(source: str) -> Run:
     return recipe("vectors" if holds_vectors(source) else "images")
 
 
-__all__ = ["RECIPES", "digits", "fashion_mnist", "images", "recipe", "recipe_for", "vectors"]
+__all__ = ["RECIPES", "digits", "digits_classes", "fashion_mnist", "images", "recipe", "recipe_for", "vectors"]

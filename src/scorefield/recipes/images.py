@@ -1,5 +1,7 @@
 """Image recipes: an EDM-preconditioned U-Net trained by multi-scale denoising score matching."""
 
+from dataclasses import replace
+
 from scorefield.experiment import Run
 from scorefield.networks import UNetConfig
 from scorefield.objectives import DenoisingScoreMatching, LogNormal
@@ -19,6 +21,11 @@ def digits() -> Run:
         objective=DenoisingScoreMatching(LogNormal(mean=-0.5, std=1.2)),
         training=Training(steps=3125, batch_size=64, learning_rate=1e-3, beta2=0.99, decay_after=800),
     )
+
+
+def digits_classes() -> Run:
+    """8×8 digits, a score for each: `scorefield train digits --recipe digits-classes --out runs/digits-classes`."""
+    return replace(digits(), recipe="digits-classes", conditional=True)
 
 
 def fashion_mnist() -> Run:

@@ -104,11 +104,11 @@ def fit(
     try:
         with Interruption() as interruption:
             while state.step < last_step and not stop:
-                x, cond = batches(state.step)
+                x, cond = on_device(batches(state.step), accelerator.device)
                 generator = keyed_generator(
                     training.seed, "noise", state.step, accelerator.process_index, device=accelerator.device
                 )
-                loss = train_step(x.to(accelerator.device, non_blocking=True), cond, generator)
+                loss = train_step(x, cond, generator)
                 accelerator.backward(loss.value.mean() / event_size(x))
                 norm = accelerator.clip_grad_norm_(parameters, training.clip)
                 for group in optimizer.param_groups:
@@ -145,6 +145,12 @@ def fit(
             log.close()
     seconds = state.seconds - seconds_before
     return state, Outcome(started_at, state.step, seconds, stop if stop != TIME_OVER else None)
+
+
+def on_device(batch: tuple[Tensor, Tensor | None], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The examples of a batch and, if there are any, their labels on `device`."""
+    x, cond = batch
+    return x.to(device, non_blocking=True), None if cond is None else cond.to(device, non_blocking=True)
 
 
 def agreed(reason: int, step: int, accelerator: Accelerator) -> int | None:
@@ -218,7 +224,7 @@ class Recorder:
         for index, part in enumerate(x.split(256)):
             labels = None if cond is None else cond[256 * index : 256 * index + len(part)]
             generator = keyed_generator(self.training.seed, "validation", index, device=self.accelerator.device)
-            loss = step(part.to(self.accelerator.device), labels, generator)
+            loss = step(*on_device((part, labels), self.accelerator.device), generator)
             self.validation.add(loss, event_size(x))
         loss_mean, by_sigma = self.validation.take()
         images = state.step * self.training.batch_size
