@@ -226,4 +226,6 @@ def velocity(model: Score, at: Node, x: Tensor, cond: Tensor | None = None) -> T
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    return torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
+    """Of each entry; backwards, which is several times faster than forwards (`torch.func.jvp` goes through Python)."""
+    value, pullback = torch.func.vjp(function, t)  # type: ignore[misc]  # its type allows for has_aux
+    return pullback(torch.ones_like(value))[0]

@@ -130,7 +130,7 @@ def test_plain_langevin_forgets_mode_weights_and_annealed_langevin_recovers_them
     p = GaussianMixture(torch.tensor([0.2, 0.8]), torch.tensor([[-5.0, -5.0], [5.0, 5.0]]), torch.ones(2))
     start = 16 * torch.rand(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 8
     weight = {}
-    for sampler in (Langevin(300, 0.1, 0.1), AnnealedLangevin(60, 10, sigma_range=(0.1, 20.0))):
+    for sampler in (Langevin(300, 0.1, 0.1), AnnealedLangevin(100, 40, step_ratio=0.3, sigma_range=(1.0, 20.0))):
         x = last(sampler(p, start, generator=torch.Generator().manual_seed(1))).x
         weight[type(sampler)] = float((x.sum(1) > 0).double().mean())
     basin = 0.5 + math.log(4) / 10 * 16 / 256  # uniform mass on the heavier side of p's ridge, x + y = −log 4/10

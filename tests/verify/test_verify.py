@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ import scorefield.interfaces
 import scorefield.jacobian_trace
 import scorefield.objectives.denoising
 import scorefield.objectives.matching
+import scorefield.processes
+import scorefield.samplers.exponential
+import scorefield.samplers.langevin
+import scorefield.samplers.reverse
 import scorefield.verify.compose
 import scorefield.verify.learned
+import scorefield.verify.sampling
 import scorefield.verify.smoothing
 from scorefield.cli import main
 from scorefield.densities import FiniteSoftmax, GaussianMixture, Mixture, gaussian
 from scorefield.interfaces import Loss
 from scorefield.objectives import GeneralisedScoreMatching, RatioMatching
 from scorefield.objectives.matching import ExplicitScoreMatching, ImplicitScoreMatching
+from scorefield.samplers import Heun
 from scorefield.verify import ROWS, Record, Row, verify
 from scorefield.verify.families import KINDS, Kind
 from scorefield.verify.record import bounded, exact, ordered, sampled
@@ -141,9 +148,9 @@ def sphere_of_radius_one(patch: pytest.MonkeyPatch) -> None:
 def standard_error_divided_twice(patch: pytest.MonkeyPatch) -> None:
     mean = scorefield.jacobian_trace.mean_of_probes
 
-    def wrong(score: Tensor, curvature: Tensor) -> Any:
-        estimate = mean(score, curvature)
-        return estimate if estimate.se is None else estimate._replace(se=estimate.se / len(curvature) ** 0.5)
+    def wrong(curvature: Tensor, *law: Any) -> Any:
+        value, se = mean(curvature, *law)
+        return value, None if se is None else se / len(curvature) ** 0.5
 
     patch.setattr(scorefield.jacobian_trace, "mean_of_probes", wrong)
 
@@ -214,6 +221,45 @@ def ratios_turned(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RatioMatching, "__call__", scaled(RatioMatching, lambda _: -1.0))
 
 
+def diffusion_without_the_two(patch: pytest.MonkeyPatch) -> None:
+    right = scorefield.processes.drift_diffusion
+
+    def wrong(process: Any, t: Tensor) -> tuple[Tensor, Tensor]:
+        drift, diffusion = right(process, t)
+        return drift, diffusion / 2
+
+    patch.setattr(scorefield.verify.sampling, "drift_diffusion", wrong)
+
+
+def scores_not_divided_by_alpha(patch: pytest.MonkeyPatch) -> None:
+    right = scorefield.processes.marginal_score
+    patch.setattr(
+        scorefield.verify.sampling,
+        "marginal_score",
+        lambda model, process, x, t: process.alpha(t) * right(model, process, x, t),
+    )
+
+
+def heun_without_its_second_slope(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Heun, "tableau", replace(Heun.tableau, b=(1.0, 0.0)))
+
+
+def denoised_by_the_deviation(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        scorefield.samplers.exponential,
+        "denoise",
+        lambda model, x, sigma, cond=None: x + sigma * model.score(x, sigma, cond),
+    )
+
+
+def noise_of_half_the_variance(module: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    def patched(patch: pytest.MonkeyPatch) -> None:
+        right = module.noise_like
+        patch.setattr(module, "noise_like", lambda x, generator: right(x, generator) / 2**0.5)
+
+    return patched
+
+
 def deciles_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
     right = scorefield.verify.learned.error_by_log_density
     patch.setattr(scorefield.verify.learned, "error_by_log_density", lambda a, b, log_p: right(a, b, -log_p))
@@ -266,6 +312,13 @@ WRONG: list[tuple[int, Callable[[pytest.MonkeyPatch], None]]] = [
     (7, density_smoothed_by_the_deviation),
     (8, operators_without_the_two),
     (9, ratios_turned),
+    (11, diffusion_without_the_two),
+    (11, scores_not_divided_by_alpha),
+    (12, heun_without_its_second_slope),
+    (12, denoised_by_the_deviation),
+    (12, noise_of_half_the_variance(scorefield.samplers.reverse)),
+    (12, noise_of_half_the_variance(scorefield.samplers.exponential)),
+    (16, noise_of_half_the_variance(scorefield.samplers.langevin)),
     (17, deciles_in_the_wrong_order),
     (19, softmax_without_its_normaliser),
     (20, mixture_that_forgets_log_z),
@@ -385,7 +438,7 @@ def test_a_row_that_stops_fails_and_the_others_are_run(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--rows", "99"], ["99", "1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 19, 20, 21"]),
+        (["--rows", "99"], ["99", ", ".join(map(str, ROWS))]),
         (["--rows", "1,x"], ["numbers separated by commas", "1,x"]),
         (["--rows", ""], ["numbers separated by commas"]),
         (["--rows", "1,,2"], ["1,,2"]),
