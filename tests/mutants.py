@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = "tests/contracts"
+GUIDANCE = "tests/contracts/test_guidance.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
 
@@ -55,6 +56,17 @@ MUTANTS = [
     Mutant("models.py", "return x + s**2 * model", "return x + s * model"),
     Mutant(
         "models.py", "return -expand(noise_levels(sigma, x), x) * model", "return expand(noise_levels(sigma, x), x) * model"
+    ),
+    Mutant("networks/embedding.py", "torch.where(cond < 0, none", "torch.where(cond < 1, none", "tests/networks"),
+    Mutant("experiment/train.py", "generator=generator) < share", "generator=generator) > share", "tests/experiment"),
+    Mutant("experiment/train.py", '"labels", step, rank)', '"labels", 0, rank)', "tests/experiment"),
+    Mutant("guidance.py", "lerp(away, towards, self", "lerp(towards, away, self", GUIDANCE),
+    Mutant("guidance.py", "lerp(away, towards, self.weight)", "lerp(away, towards, 1 + self.weight)", GUIDANCE),
+    Mutant("guidance.py", "torch.full_like(cond, -1)", "torch.full_like(cond, 0)", GUIDANCE),
+    Mutant("guidance.py", "noise_levels(sigma, x).repeat(2)", "noise_levels(sigma, x).repeat_interleave(2)", GUIDANCE),
+    Mutant("guidance.py", "self.weaker.score(x, sigma, cond), towards", "self.weaker.score(x, sigma), towards", GUIDANCE),
+    Mutant(
+        "samplers/generate.py", "torch.arange(chunk * CHUNK, (chunk + 1) * CHUNK", "torch.arange(0, CHUNK", "tests/samplers"
     ),
     Mutant("interfaces.py", "pullback(torch.ones_like(value))", "pullback(-torch.ones_like(value))"),
     Mutant("interfaces.py", "not low * (1 - 1e-5) <= value", "not 0 <= value"),

@@ -34,6 +34,7 @@ from scorefield.densities import (
     two_moons,
 )
 from scorefield.errors import RunError, UserError
+from scorefield.guidance import AutoGuidance, ClassifierFreeGuidance
 from scorefield.interfaces import Density, Energy, Field, JacobianTrace, Loss, Objective, Sampler, Score, State, TraceEstimate
 from scorefield.jacobian_trace import Exact, FiniteDifference, Hutchinson
 from scorefield.models import (
@@ -101,16 +102,16 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 __all__ = [
-    "AnnealedLangevin", "Banana", "ConcreteScore", "ConcreteScoreMatching", "DenoisingAt", "DenoisingScoreMatching",
-    "Density", "DiscreteDensity", "DoubleWell", "EDMWeighting", "Energy", "EnergyModel", "Euler", "Exact",
-    "ExplicitScoreMatching", "Field", "FiniteDifference", "FiniteDifferenceScoreMatching", "FiniteSoftmax", "Funnel",
-    "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "Hutchinson", "ImplicitScoreMatching",
-    "InnerProduct", "JacobianTrace", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig", "Marginalisation",
-    "MaximumLikelihood", "Mixture", "ModelSpec", "NetworkFeatures", "Objective", "Operator", "OperatorRatio", "Pairwise",
-    "Parameterisation", "PixelPCA", "PlainEnergy", "PlainScore", "PowerWeighting", "Product", "PseudoLikelihood",
-    "RatioMatching", "Ratios", "Reading", "Record", "Ring", "Run", "RunError", "Sampler", "Score", "ScoreModel",
-    "SlicedScoreMatching", "State", "StudentT", "TraceEstimate", "Training", "UNetConfig", "UserError", "WithoutNoise",
-    "checkerboard", "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states", "evaluate",
+    "AnnealedLangevin", "AutoGuidance", "Banana", "ClassifierFreeGuidance", "ConcreteScore", "ConcreteScoreMatching",
+    "DenoisingAt", "DenoisingScoreMatching", "Density", "DiscreteDensity", "DoubleWell", "EDMWeighting", "Energy",
+    "EnergyModel", "Euler", "Exact", "ExplicitScoreMatching", "Field", "FiniteDifference", "FiniteDifferenceScoreMatching",
+    "FiniteSoftmax", "Funnel", "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "Hutchinson",
+    "ImplicitScoreMatching", "InnerProduct", "JacobianTrace", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig",
+    "Marginalisation", "MaximumLikelihood", "Mixture", "ModelSpec", "NetworkFeatures", "Objective", "Operator",
+    "OperatorRatio", "Pairwise", "Parameterisation", "PixelPCA", "PlainEnergy", "PlainScore", "PowerWeighting", "Product",
+    "PseudoLikelihood", "RatioMatching", "Ratios", "Reading", "Record", "Ring", "Run", "RunError", "Sampler", "Score",
+    "ScoreModel", "SlicedScoreMatching", "State", "StudentT", "TraceEstimate", "Training", "UNetConfig", "UserError",
+    "WithoutNoise", "checkerboard", "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states", "evaluate",
     "evaluate_samples", "gaussian", "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios",
     "open_data", "pinwheel", "predict_noise", "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model",
     "swiss_roll", "train", "two_moons", "write_samples",

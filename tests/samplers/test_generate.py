@@ -38,6 +38,30 @@ def test_every_state_of_every_chunk_is_watched() -> None:
     assert seen[-1][1] == 0
 
 
+class Means:
+    """Class k is N(10 k, 1): the score tells which class a row was given."""
+
+    sigma_range = (0.0, float("inf"))
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        mean = 0 if cond is None else 10 * cond[:, None]
+        return (mean - x) / (1 + sigma**2)
+
+
+def test_every_sample_has_its_class() -> None:
+    n, sampler = CHUNK + 10, Heun(20, sigma_range=(0.01, 80.0))
+    labels = torch.arange(n) % 7
+    x = torch.cat(list(generate(Means(), sampler, n, (2,), cond=labels)))
+    assert torch.equal((x.mean(1) / 10).round().long(), labels)
+    few = torch.cat(list(generate(Means(), sampler, 10, (2,), cond=labels[:10])))
+    assert torch.equal(few, x[:10])
+    for one in (3, torch.tensor(3)):
+        x = torch.cat(list(generate(Means(), sampler, 10, (2,), cond=one)))
+        assert ((x.mean(1) / 10).round() == 3).all()
+    with pytest.raises(ValueError, match="10 samples need as many conditions, or one, got 7"):
+        list(generate(Means(), sampler, 10, (2,), cond=labels[:7]))
+
+
 def test_at_least_one_sample() -> None:
     with pytest.raises(ValueError, match="number of samples must be at least 1, got 0"):
         list(generate(NORMAL, SAMPLERS[0], 0, (2,)))

@@ -46,22 +46,30 @@ def generate(
     event_shape: tuple[int, ...],
     *,
     seed: int = 0,
+    cond: int | Tensor | None = None,
     device: torch.device | str = "cpu",
     watch: Callable[[int, State], None] = lambda chunk, state: None,
 ) -> Iterator[Tensor]:
     """Chunks `(≤ 64, *event)` of n samples in scaled data units.
 
     Args:
+        cond: what each sample is conditioned on, `(n, …)`, usually its class; or one class for all.
         watch: called with (chunk number, state) at every state of every chunk: for progress and films.
 
     Raises:
-        ValueError: n < 1.
+        ValueError: n < 1, or conditions that are not n.
     """
     if n < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n}")
+    if cond is not None:
+        cond = torch.as_tensor(cond, device=device)
+        cond = cond.expand(n) if cond.ndim == 0 else cond
+        if len(cond) != n:
+            raise ValueError(f"{n} samples need as many conditions, or one, got {len(cond)}")
     for chunk in range(-(-n // CHUNK)):
         generator = keyed_generator(seed, "samples", chunk, device=device)
         start = sampler.start(model, (CHUNK, *event_shape), generator)
-        for state in sampler(model, start, generator=generator):
+        rows = torch.arange(chunk * CHUNK, (chunk + 1) * CHUNK, device=device).clamp(max=n - 1)
+        for state in sampler(model, start, None if cond is None else cond[rows], generator=generator):
             watch(chunk, state)
         yield state.x[: n - chunk * CHUNK]
