@@ -16,7 +16,7 @@ from scorefield.models import EnergyModel, InnerProduct, ModelSpec, PlainEnergy,
 from scorefield.networks import MLP, MLPConfig, UNet, UNetConfig
 from scorefield.tensors import event_size
 
-PROBES: list[Probe] = ["rademacher", "gaussian", "sphere"]
+PROBES: list[Probe] = ["rademacher", "gaussian", "sphere", "orthogonal"]
 
 
 class Opaque(nn.Module):
@@ -204,6 +204,7 @@ def test_probe_laws(distribution: Probe, shape: tuple[int, ...]) -> None:
         "gaussian": 2 * frobenius,
         "rademacher": 2 * (frobenius - s.diagonal().square().sum()),
         "sphere": 2 * d / (d + 2) * (frobenius - trace**2 / d),
+        "orthogonal": 2 * d / (d + 2) * (frobenius - trace**2 / d),
     }[distribution]
     assert abs(float(forms.mean() - trace)) < 4 * float(forms.std()) / n**0.5
     centred = (forms - trace) ** 2
@@ -211,6 +212,31 @@ def test_probe_laws(distribution: Probe, shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(v.T @ v / n, torch.eye(d, dtype=torch.float64), rtol=0, atol=5 * (2 / n) ** 0.5)
     x = torch.zeros(3, *shape, dtype=torch.float64)
     torch.testing.assert_close(Exact()(field, x).trace, trace.expand(3), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 4, 4)], ids=str)
+@pytest.mark.parametrize("k", [2, 5])
+def test_orthogonal_probes(shape: tuple[int, ...], k: int) -> None:
+    """(d − k)/(d − 1) of the variance of independent ones, which their standard error knows; d of them give the trace."""
+    d, n = math.prod(shape), 20_000
+    root = torch.randn(d, d, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    s = -torch.linalg.inv(root @ root.T / d + 0.5 * torch.eye(d, dtype=torch.float64))
+    field = Field(gaussian(torch.zeros(shape, dtype=torch.float64), -torch.linalg.inv(s)))
+    x = torch.zeros(n, *shape, dtype=torch.float64)
+    v = draw_probes(x[:50], k, "orthogonal", torch.Generator().manual_seed(0)).flatten(2)
+    torch.testing.assert_close(torch.einsum("kbd,lbd->bkl", v, v), d * torch.eye(k).double().expand(50, k, k))
+    found = Hutchinson(k, "orthogonal")(field, x, generator=torch.Generator().manual_seed(1))
+    assert found.se is not None
+    sphere = 2 * d / (d + 2) * (s.square().sum() - s.trace() ** 2 / d)
+    variance = float(sphere) / k * (d - k) / (d - 1)
+    assert abs(float(found.trace.mean() - s.trace())) < 4.5 * (variance / n) ** 0.5
+    for squares in ((found.trace - s.trace()) ** 2, found.se**2):
+        assert abs(float(squares.mean()) - variance) < 4.5 * float(squares.std()) / n**0.5
+    for most in (d, d + 3):
+        whole = Hutchinson(most, "orthogonal")(field, x[:5])
+        torch.testing.assert_close(whole.trace, s.trace().expand(5))
+        assert whole.se is not None
+        assert not whole.se.any()
 
 
 def test_a_model_is_tried_once_and_answers_alike_on_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
     exact          Σᵢ eᵢᵀ ∇s eᵢ                                 d directions
     Hutchinson     E vᵀ ∇s v,  E vvᵀ = I                        variances for S, the symmetric part of ∇s:
                    Gaussian 2 ‖S‖²    Rademacher 2 (‖S‖² − Σ Sᵢᵢ²)    sphere of radius √d  2d/(d + 2) (‖S‖² − (tr S)²/d)
+                   orthogonal: k on that sphere at right angles to each other; their mean has (d − k)/(d − 1) of the
+                   variance of k independent ones, and is the trace itself for k = d
     differences    vᵀ (s(x + εv) − s(x − εv)) / 2ε              error of order ε²
 
 Where every layer of a model has a rule (`jets`), directions are pushed through it forwards, all in one pass; elsewhere, vectors
@@ -26,7 +28,7 @@ from scorefield.interfaces import Energy, Field, TraceEstimate, check_event, che
 from scorefield.jets import AllDerivatives, Jet, NoRule
 from scorefield.tensors import event_size, noise_levels
 
-Probe = Literal["rademacher", "gaussian", "sphere"]
+Probe = Literal["rademacher", "gaussian", "sphere", "orthogonal"]
 CHUNK = 256
 BLOCK = 32
 """directions that pass a layer together: more would be no faster, and larger than caches"""
@@ -84,7 +86,7 @@ class Hutchinson:
     probes: int = 1
     """independent probes for each example"""
     distribution: Probe = "rademacher"
-    """law of the probes; rademacher never has more variance than gaussian, nor has sphere"""
+    """law of the probes; rademacher never has more variance than gaussian, nor sphere, nor orthogonal than sphere"""
 
     def __post_init__(self) -> None:
         check_probes(self.probes, self.distribution)
@@ -92,7 +94,7 @@ class Hutchinson:
     def __call__(self, field: Field, x: Tensor, *, generator: torch.Generator | None = None) -> TraceEstimate:
         v = draw_probes(x, self.probes, self.distribution, generator)
         score, curvature = score_and_curvature(field, x, v)
-        return mean_of_probes(score, curvature)
+        return TraceEstimate(score, *mean_of_probes(curvature, event_size(x), self.distribution))
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class FiniteDifference:
         eps = self.step or torch.finfo(x.dtype).eps ** (1 / 3)
         k = len(v)
         score = at_points(field, torch.cat([x + eps * v, x - eps * v, x[None]]))
-        return mean_of_probes(score[-1], inner(score[:k] - score[k:-1], v) / (2 * eps))
+        curvature = inner(score[:k] - score[k:-1], v) / (2 * eps)
+        return TraceEstimate(score[-1], *mean_of_probes(curvature, event_size(x), self.distribution))
 
 
 class Slices(NamedTuple):
@@ -165,7 +168,11 @@ def difference_slices(field: Field, x: Tensor, v: Tensor, step: float | None = N
 
 
 def draw_probes(x: Tensor, k: int, distribution: Probe, generator: torch.Generator | None = None) -> Tensor:
-    """k independent v `(k, *x.shape)` with E vvᵀ = I for each example; raises `ValueError` for integers."""
+    """k independent v `(k, *x.shape)` with E vvᵀ = I for each example (orthogonal: at most d of them); integers are refused.
+
+    Raises:
+        ValueError: `x` holds no floating-point numbers.
+    """
     check_event(x, x.shape[1:])
     v = torch.randn(k, *x.shape, generator=generator, dtype=x.dtype, device=x.device)
     if distribution == "rademacher":
@@ -173,6 +180,10 @@ def draw_probes(x: Tensor, k: int, distribution: Probe, generator: torch.Generat
     if distribution == "sphere":
         norms = v.flatten(2).norm(dim=2).reshape(k, len(x), *[1] * (x.ndim - 1))
         return v * (math.sqrt(event_size(x)) / norms)
+    if distribution == "orthogonal":
+        columns = v[: event_size(x)].flatten(2).permute(1, 2, 0)  # (b, d, k); the signs that QR chooses do not matter
+        q = torch.linalg.qr(columns.float() if x.dtype in (torch.bfloat16, torch.float16) else columns).Q
+        return (q * math.sqrt(event_size(x))).permute(2, 0, 1).reshape(-1, *x.shape).to(x.dtype)
     return v
 
 
@@ -294,10 +305,18 @@ def inner(a: Tensor, v: Tensor) -> Tensor:
     return (a * v).flatten(2).sum(2)
 
 
-def mean_of_probes(score: Tensor, curvature: Tensor) -> TraceEstimate:
-    """The mean over probes `(k, b)` and its standard error."""
+def mean_of_probes(curvature: Tensor, d: int, distribution: Probe) -> tuple[Tensor, Tensor | None]:
+    """The mean over probes `(k, b)` and its standard error.
+
+    Orthogonal probes are drawn without replacement, as it were, from directions whose mean is the trace: hence 1 − k/d.
+    """
     k = len(curvature)
-    return TraceEstimate(score, curvature.mean(0), curvature.std(0) / math.sqrt(k) if k > 1 else None)
+    if distribution == "orthogonal" and k == d:
+        return curvature.mean(0), torch.zeros_like(curvature[0])
+    se = curvature.std(0) / math.sqrt(k) if k > 1 else None
+    if se is not None and distribution == "orthogonal":
+        se = se * math.sqrt(1 - k / d)
+    return curvature.mean(0), se
 
 
 def check_probes(probes: int, distribution: str) -> None:

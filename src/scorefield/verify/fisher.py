@@ -11,7 +11,6 @@
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import product
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +45,7 @@ from scorefield.verify.record import Record, close, exact, sampled
 
 SIGMA = 0.5
 BATCHES = 40
-PROBES: tuple[Probe, ...] = get_args(Probe)
+PROBES: tuple[Probe, ...] = ("rademacher", "gaussian", "sphere")
 
 
 def row_1(full: bool) -> Iterator[Record]:
@@ -92,6 +91,7 @@ def row_2(full: bool) -> Iterator[Record]:
                 "sphere": 2 * d / (d + 2) * (total - j.trace() ** 2 / d),
             }
             single = {probe: Hutchinson(1, probe)(at, x, generator=stream(2, 2)).trace for probe in PROBES}
+            orthogonal = Hutchinson(2, "orthogonal")(at, x, generator=stream(2, 4))
             several = {probe: Hutchinson(4, probe)(at, x[: n // 4], generator=stream(2, 3)).se for probe in PROBES}
         estimates = torch.stack([single[p] for p in PROBES], 1)
         yield sampled(2, f"E[vᵀ ∇s v] = tr ∇s, worst of three laws of v: {which}", estimates, j.trace())
@@ -100,6 +100,11 @@ def row_2(full: bool) -> Iterator[Record]:
         squares = torch.stack([e**2 for e in several.values() if e is not None], 1)
         expected = torch.stack([variances[p] / 4 for p in PROBES])
         yield sampled(2, f"E[se²] = variance/4 of four probes, worst of three laws: {which}", squares, expected)
+        if d > 2 and orthogonal.se is not None:
+            pair, variance = orthogonal.trace, variances["sphere"] / 2 * (d - 2) / (d - 1)
+            yield sampled(2, f"E[½(v₁ᵀ∇s v₁ + v₂ᵀ∇s v₂)] = tr ∇s, v₁ ⟂ v₂: {which}", pair, j.trace())
+            squares = torch.stack([(pair - j.trace()) ** 2, orthogonal.se**2], 1)
+            yield sampled(2, f"its variance and E[se²] = ½ Var[sphere] (d − 2)/(d − 1): {which}", squares, variance.expand(2))
 
 
 def row_3(full: bool) -> Iterator[Record]:
