@@ -144,7 +144,10 @@ def check_sigma(sigma: float | Tensor, x: Tensor, sigma_range: tuple[float, floa
     """
     s = noise_levels(sigma, x)
     low, high = sigma_range
-    ends = torch.stack(torch.aminmax(s.detach())).tolist() if s.numel() else [low, high]
+    if isinstance(sigma, Tensor):
+        ends = torch.stack(torch.aminmax(s.detach())).tolist() if s.numel() else []
+    else:  # a number needs no tensor, whose values a device would have to be waited for
+        ends = [float(sigma)]
     for value in ends:
         if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5) or value == math.inf:
             allowed = f"{low:g}" if low == high else f"in [{low:g}, {high:g}{']' if high < math.inf else ')'}"
