@@ -260,7 +260,7 @@ class InnerProduct(nn.Module):
 
 def denoise(model: Score, x: Tensor, sigma: float | Tensor, cond: Tensor | None = None) -> Tensor:
     """E[x₀ given x₀ + σz = x] = x + σ² score: Tweedie's formula (Efron 2011)."""
-    s = expand(noise_levels(sigma, x), x)
+    s = expand(noise_levels(sigma, x), x) if isinstance(sigma, Tensor) else sigma
     return x + s**2 * model.score(x, sigma, cond)
 
 

@@ -181,7 +181,7 @@ def snr(process: Process, t: Tensor) -> Tensor:
 
 
 def time_at(process: Process, sigma: Sequence[float] | Tensor) -> Tensor:
-    """The times at which the noise levels are `sigma` `(n,)`, float64, to the last digit: by bisection of binary numbers.
+    """The times `(n,)` at which the noise levels are `sigma` `(n,)`, float64, to the last digit.
 
     Raises:
         ValueError: a level that the process does not reach.
@@ -190,14 +190,16 @@ def time_at(process: Process, sigma: Sequence[float] | Tensor) -> Tensor:
     low, high = level_range(process)
     if not ((levels >= low * (1 - 1e-9)) & (levels <= high * (1 + 1e-9))).all():
         raise ValueError(f"{type(process).__name__} has noise levels from {low:g} to {high:g}, not {levels.tolist()}")
-    # non-negative floating-point numbers are ordered like the integers with the same bits
-    ends = torch.tensor(process.time_range, dtype=torch.float64).view(torch.int64)
-    a, b = ends[0].expand_as(levels).clone(), ends[1].expand_as(levels).clone()
-    for _ in range(64):
-        middle = a + (b - a) // 2
-        below = noise_level(process, middle.view(torch.float64)) < levels
-        a, b = torch.where(below, middle, a), torch.where(below, b, middle)
-    return b.view(torch.float64)
+    # non-negative floating-point numbers are ordered like the integers with the same bits, which are found seven at a time
+    start, end = torch.tensor(process.time_range, dtype=torch.float64).view(torch.int64)
+    levels, digits = levels[:, None], torch.arange(128)
+    found = start.expand_as(levels)
+    for shift in range(56, -1, -7):
+        ahead = found + torch.minimum(digits << shift, end - found)
+        below = noise_level(process, ahead.view(torch.float64)) < levels
+        found = ahead.gather(1, (below.sum(1, keepdim=True) - 1).clamp(min=0))  # the last that is below the level
+    below = noise_level(process, found.view(torch.float64)) < levels
+    return torch.minimum(found + below, end).view(torch.float64)[:, 0]
 
 
 def nodes(process: Process, times: Tensor) -> list[Node]:
