@@ -1,6 +1,6 @@
 """Images a second of the training loop against its floor, interleaved in one run.
 
-The floor is the same network's bare forward, backward and fused Adam step on tensors that already lie on the run's device, in
+The floor is the same network's bare forward, backward and optimiser step on tensors that already lie on the run's device, in
 its precision and compiled if it is; the loop adds data, noise, loss by σ, clipping, the weight average and the log. Blocks
 of both alternate, so that a machine that drifts drifts for both, and each is timed until the device has finished it.
 
@@ -25,6 +25,7 @@ from scorefield.experiment import Run, train
 from scorefield.persistence import Model
 from scorefield.recipes import recipe
 from scorefield.training.loop import Watcher
+from scorefield.training.muon import make_optimizer
 
 BLOCK = 10
 
@@ -38,7 +39,7 @@ class Floor:
         self.network = run.network.build(event_shape).to(device)
         if run.training.compile == "on":
             self.network.compile()
-        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, fused=device.type in ("cpu", "cuda"))
+        self.optimizer = make_optimizer(run.training.optimizer, self.network.parameters(), 1e-3, run.training.beta2)
         self.u, self.target = torch.randn(2, b, *event_shape, device=device).unbind()
         self.c_noise = torch.randn(b, device=device)
 

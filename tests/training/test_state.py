@@ -1,6 +1,7 @@
 """Checkpoints: what goes on after one equals what would have gone on without it, bit for bit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import DenoisingScoreMatching
 from scorefield.persistence import Model
 from scorefield.randomness import keyed_generator
-from scorefield.training.config import Training
+from scorefield.training.config import OptimizerName, Training
 from scorefield.training.ema import update_average
 from scorefield.training.state import TrainState, checkpoints, restore_newest, save_checkpoint
 
@@ -31,9 +32,14 @@ def energy() -> Model:
 each_model = pytest.mark.parametrize("build", [unet, energy])
 
 
-def begin(build: object, seed: int) -> TrainState:
+def wide() -> Model:
+    """Large enough that Muon has matrices to work on."""
+    return ScoreModel(UNetConfig(channels=64, multipliers=(1,), blocks=1).build((1, 4, 4)), ModelSpec((1, 4, 4)))
+
+
+def begin(build: object, seed: int, optimizer: OptimizerName = "adam") -> TrainState:
     torch.manual_seed(seed)
-    return TrainState.begin(DenoisingScoreMatching(), build(), TRAINING)  # type: ignore[operator]
+    return TrainState.begin(DenoisingScoreMatching(), build(), replace(TRAINING, optimizer=optimizer))  # type: ignore[operator]
 
 
 def advance(state: TrainState, steps: int) -> None:
@@ -73,6 +79,19 @@ def test_going_on_from_a_checkpoint_equals_going_on(build: object, tmp_path: Pat
     assert_same_bits(whole, resumed)
     x = torch.randn(2, *whole.train_step.model.spec.event_shape)  # type: ignore[union-attr, misc]
     assert torch.equal(whole.average.score(x, 0.5), resumed.average.score(x, 0.5))  # type: ignore[operator]
+
+
+def test_muon_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    whole = begin(wide, 0, "muon")
+    advance(whole, 2)
+    save_checkpoint(whole, tmp_path, log_bytes=0, keep=2)
+    resumed = begin(wide, 1, "muon")
+    restore_newest(resumed, tmp_path)
+    assert_same_bits(whole, resumed)
+    assert any(name.endswith("momentum") for name in whole.tensors())
+    advance(whole, 2)
+    advance(resumed, 2)
+    assert_same_bits(whole, resumed)
 
 
 def test_moments_keep_the_memory_layout_of_their_parameters(tmp_path: Path) -> None:

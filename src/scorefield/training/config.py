@@ -12,6 +12,7 @@ from scorefield.errors import UserError
 
 Precision = Literal["auto", "float32", "bf16"]
 Switch = Literal["auto", "on", "off"]
+OptimizerName = Literal["adam", "muon"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class Training:
     """minutes of training in all instead of a number of steps (such a run is not exactly repeatable)"""
     batch_size: int = 128
     """examples a step, over all processes together"""
+    optimizer: OptimizerName = "adam"
+    """adam, or muon: orthogonal momentum for the hidden layers' weights, which learns more from as many images"""
     learning_rate: float = 1e-3
-    """Adam's learning rate after the warm-up"""
+    """learning rate after the warm-up"""
     warmup: int = 100
     """steps over which the learning rate rises from 0"""
     decay_after: int | None = None

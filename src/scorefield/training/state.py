@@ -1,4 +1,4 @@
-"""Everything a run must remember to go on exactly where it was: weights, their average, Adam's moments, the step.
+"""Everything a run must remember to go on exactly where it was: weights, their average, the optimiser's moments, the step.
 
 One safetensors file a checkpoint, written aside, put on disk and renamed: `checkpoints/step-00000500.safetensors`.
 Batches and noise need no memory, being functions of (seed, step).
@@ -18,6 +18,7 @@ from scorefield.errors import RunError
 from scorefield.interfaces import Loss, Objective
 from scorefield.system import write_durably
 from scorefield.training.config import Training
+from scorefield.training.muon import make_optimizer
 
 
 class Step(nn.Module):
@@ -50,9 +51,7 @@ class TrainState:
         """A fresh state around a model that already lies on its device; `training` is resolved."""
         train_step = Step(objective, model, training.precision == "bf16")
         average = deepcopy(model).requires_grad_(False).eval()
-        fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
-        betas = (0.9, training.beta2)
-        optimizer = torch.optim.Adam(train_step.parameters(), training.learning_rate, betas=betas, fused=fused)
+        optimizer = make_optimizer(training.optimizer, train_step.parameters(), training.learning_rate, training.beta2)
         return cls(train_step, average, optimizer)
 
     def tensors(self) -> dict[str, Tensor]:
