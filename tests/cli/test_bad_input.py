@@ -108,7 +108,25 @@ def test_arguments(refused: Refused, arguments: list[str], words: list[str]) -> 
         (["-n", "0", "--out", "x.png"], ["-n", "at least 1", "0"]),
         (["-n", "-3", "--out", "x.png"], ["-n", "at least 1", "-3"]),
         (["--steps", "0", "--out", "x.png"], ["--steps", "0"]),
-        (["--sampler", "ddim", "--out", "x.png"], ["ddim", "heun", "annealed-langevin", "langevin"]),
+        (["--sampler", "ddpm", "--out", "x.png"], ["ddpm", "heun", "dpm-solver-3m", "annealed-langevin", "langevin"]),
+        (["--process", "vq", "--out", "x.png"], ["vq", "edm", "vp", "cosine", "sub-vp", "flow"]),
+        (["--grid", "linnear", "--out", "x.png"], ["linnear", "karras", "log", "linear", "cosine", "vp"]),
+        (["--steps", "1", "--out", "x.png"], ["--steps must be at least 2, got 1"]),
+        (["--steps", "9999999999", "--out", "x.png"], ["--steps must be at most 1000000"]),
+        (["--steps", "9", "--nfe", "9", "--out", "x.png"], ["--steps and --nfe", "one of them"]),
+        (["--nfe", "0", "--out", "x.png"], ["--nfe must be at least 1, got 0"]),
+        (["--nfe", "2", "--out", "x.png"], ["--nfe must be at least 3 for heun, got 2"]),
+        (["--nfe", "9999999999", "--out", "x.png"], ["--nfe must be at most 1000000"]),
+        (["--sampler", "langevin", "--nfe", "1", "--out", "x.png"], ["--nfe must be at least 2 for langevin, got 1"]),
+        (["--sampler", "dpm-solver-3m", "--nfe", "2", "--out", "x.png"], ["--nfe must be at least 3 for dpm-solver-3m"]),
+        (["--sampler", "dormand-prince", "--nfe", "9", "--out", "x.png"], ["--nfe is not for dormand-prince"]),
+        (["--sampler", "ddim", "--process", "vp", "--out", "x.png"], ["--process is for heun", "reverse-sde; ddim has none"]),
+        (["--sampler", "annealed-langevin", "--grid", "log", "--out", "x.png"], ["--grid is for heun", "langevin has none"]),
+        (["--sampler", "langevin", "--grid", "log", "--out", "x.png"], ["--grid is for heun", "langevin has none"]),
+        (["--eta", "1", "--out", "x.png"], ["--eta is for ddim; heun has none"]),
+        (["--sampler", "ancestral", "--eta", "1", "--out", "x.png"], ["--eta is for ddim; ancestral has none"]),
+        (["--sampler", "ddim", "--eta", "2", "--out", "x.png"], ["--eta must be in [0, 1], got 2"]),
+        (["--sampler", "ddim", "--eta", "nan", "--out", "x.png"], ["--eta must be in [0, 1], got nan"]),
         (["--sampler", "langevin", "--sigma", "-1", "--out", "x.png"], ["--sigma", "-1", "80"]),
         (["--sampler", "langevin", "--sigma", "1000", "--out", "x.png"], ["sigma", "1000", "80"]),
         (["--sigma", "1", "--out", "x.png"], ["--sigma", "langevin"]),
@@ -126,6 +144,12 @@ def test_sample_arguments(refused: Refused, tiny_run: Path, flags: list[str], wo
     line = refused("sample", str(tiny_run), *flags)
     for word in words:
         assert word in line, line
+
+
+def test_evaluate_takes_the_same_options(refused: Refused, tiny_run: Path) -> None:
+    assert "--nfe must be at least 3 for heun, got 1" in refused("evaluate", str(tiny_run), "--nfe", "1")
+    assert "--sigma is for langevin; heun has none" in refused("evaluate", str(tiny_run), "--sigma", "1")
+    assert "--eta must be in [0, 1]" in refused("evaluate", str(tiny_run), "--sampler", "ddim", "--eta", "-1")
 
 
 def test_evaluate_needs_samples(refused: Refused, tiny_run: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 import scorefield
 from scorefield.cli import main
+from scorefield.experiment.samplers import SAMPLERS, SamplerName, SamplerOptions, sampler_named
+from scorefield.persistence import load
 from scorefield.samplers import Heun
 
 
@@ -76,10 +79,54 @@ def test_overwrite_replaces(run: Path) -> None:
     assert [p.name for p in Path().iterdir() if p.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("sampler", ["heun", "annealed-langevin", "langevin"])
-def test_every_sampler_is_a_choice(run: Path, sampler: str) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_a_choice(run: Path, sampler: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "run", "-n", "2", "--steps", "4", "--sampler", sampler, "--out", "x.npz"]) == 0
     assert len(np.unique(np.load("x.npz")["samples"])) > 3
+    walked = "4 steps at level 0.3" if sampler == "langevin" else "4 levels from 80 to 0.002, the model's"
+    assert f"wrote x.npz: 2 samples by {sampler} ({walked}" in said(capsys)
+
+
+def test_options_of_samplers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def samples(*flags: str) -> np.ndarray:
+        assert main(["sample", "run", "-n", "3", "--steps", "5", "--out", "x.npz", "--overwrite", *flags]) == 0
+        return np.load("x.npz")["samples"]
+
+    heun, ddim = samples(), samples("--sampler", "ddim")
+    np.testing.assert_array_equal(samples("--process", "edm", "--grid", "karras"), heun)
+    for flags in (["--process", "vp"], ["--grid", "log"]):
+        assert (samples(*flags) != heun).any()
+    np.testing.assert_array_equal(samples("--sampler", "ddim", "--eta", "0"), ddim)
+    np.testing.assert_array_equal(samples("--sampler", "ddim", "--eta", "1"), samples("--sampler", "ancestral"))
+    assert (samples("--sampler", "ddim", "--eta", "1") != ddim).any()
+    assert (samples("--sampler", "langevin", "--sigma", "2") != samples("--sampler", "langevin")).any()
+
+
+@pytest.mark.parametrize("nfe", [11, 12, 33])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "dormand-prince"])
+def test_the_most_steps_within_a_number_of_evaluations(sampler: SamplerName, nfe: int, tiny_run: Path) -> None:
+    chosen = sampler_named(SamplerOptions(sampler, nfe=nfe), load(str(tiny_run)))
+    costs = [replace(chosen, steps=steps).nfe for steps in (chosen.steps, chosen.steps + 1)]
+    assert costs[0] is not None
+    assert costs[1] is not None
+    assert costs[0] <= nfe < costs[1]
+
+
+def test_the_last_line_says_what_was_walked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = run / "config.json"
+    fields = json.loads(config.read_text())
+    fields["spec"]["sigma_range"] = [0.0005, 200.0]
+    config.write_text(json.dumps(fields))
+    flags = ["sample", "run", "-n", "2", "--overwrite", "--out", "x.npz"]
+    assert main([*flags, "--nfe", "8", "--seed", "3"]) == 0
+    assert "2 samples by heun (4 levels from 200 to 0.0005, the model's; 7 evaluations each), seed 3" in said(capsys)
+    assert main([*flags, "--steps", "4", "--process", "ve"]) == 0
+    line = said(capsys)
+    assert "(4 levels from 80 to 0.002, as far as the process reaches in the model's 200 to 0.0005; 7 evaluations" in line
+    assert main([*flags, "--steps", "4", "--sampler", "dormand-prince"]) == 0
+    assert "2 samples by dormand-prince (4 levels from 200 to 0.0005, the model's), seed 0" in said(capsys)
+    assert main([*flags, "--grid", "vp"]) == 2  # whose levels end at 152
+    assert "scorefield: VP has noise levels from 0.0010005 to 152.167, not [" in said(capsys)
 
 
 def test_evaluate_writes_records_pictures_and_a_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from tyro.conf import Positional, arg
 
 from scorefield.cli.display import sampling_bar, say, show_records, tracked
 from scorefield.data import open_data
-from scorefield.experiment import SamplerName, evaluate, read_run, sampler_named
+from scorefield.experiment import evaluate, read_run, sampler_named
+from scorefield.experiment.samplers import SamplerOptions
 from scorefield.persistence import load
 from scorefield.report import write_report
 
@@ -32,10 +33,7 @@ class Evaluate:
     """judge on this data instead of the run's own; it is named in every unit"""
     n: Annotated[int, arg(aliases=("-n",))] = 2000
     """how many samples to draw (at most as many as there are held-out examples)"""
-    sampler: SamplerName = "heun"
-    """the sampler to judge"""
-    steps: int | None = None
-    """its steps; its own default if not given"""
+    options: Annotated[SamplerOptions, arg(name="")] = SamplerOptions()
     seed: int = 0
     """all randomness follows from it"""
 
@@ -47,7 +45,7 @@ class Evaluate:
         run = read_run(self.run)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(self.run, device=device)
-        sampler = sampler_named(self.sampler, model, self.steps)
+        sampler = sampler_named(self.options, model)
         data = open_data(self.data or run.data, run.reading, progress=tracked)
         with sampling_bar(sampler, self.n) as watch:
             records, written = evaluate(run, model, data, self.run, sampler, self.n, seed=self.seed, device=device, watch=watch)

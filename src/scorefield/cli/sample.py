@@ -10,7 +10,8 @@ import tyro
 from tyro.conf import Positional, arg
 
 from scorefield.cli.display import sampling_bar, say
-from scorefield.experiment import SamplerName, check_output, in_precision, sampler_named, write_samples
+from scorefield.experiment import check_output, in_precision, sampler_named, write_samples
+from scorefield.experiment.samplers import SamplerOptions, levels_walked
 from scorefield.persistence import load
 from scorefield.training.config import Precision
 
@@ -22,6 +23,7 @@ class Sample:
     The same seed gives the same samples, and the first 64 of 10,000 are the 64 you get alone.
 
     Examples: `scorefield sample runs/digits --out digits.png`, `scorefield sample runs/digits -n 2000 --out digits.npz`,
+    `scorefield sample runs/digits --sampler dpm-solver-2m --nfe 10 --out quick.png`,
     `scorefield sample runs/digits --sampler annealed-langevin --out film.gif`.
     """
 
@@ -31,12 +33,7 @@ class Sample:
     """FILE.png: a grid; FILE.npz: the array `samples`; FILE.gif: a film; no suffix: a folder of PNGs"""
     n: Annotated[int, arg(aliases=("-n",))] = 64
     """how many"""
-    sampler: SamplerName = "heun"
-    """heun: probability-flow ODE; annealed-langevin: Langevin dynamics from large noise to small; langevin: at one level"""
-    steps: int | None = None
-    """steps of heun (18) and langevin (1000), noise levels of annealed-langevin (100)"""
-    sigma: float | None = None
-    """noise level of the sampler langevin, in units of the data's standard deviation (0.3)"""
+    options: Annotated[SamplerOptions, arg(name="")] = SamplerOptions()
     seed: int = 0
     """all randomness follows from it"""
     precision: Precision = "auto"
@@ -51,7 +48,7 @@ class Sample:
     def __call__(self) -> int:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(self.model, device=device)
-        sampler = sampler_named(self.sampler, model, self.steps, self.sigma)
+        sampler = sampler_named(self.options, model)
         check_output(self.out, self.n, model.spec, self.overwrite)
         score = in_precision(model, self.precision, device)
         with sampling_bar(sampler, self.n) as watch:
@@ -59,5 +56,6 @@ class Sample:
                 score, model.spec, sampler, self.n, self.out,
                 seed=self.seed, overwrite=self.overwrite, device=device, watch=watch,
             )  # fmt: skip
-        say(f"wrote {self.out}: {self.n} samples by {self.sampler}, seed {self.seed}")
+        walked = levels_walked(sampler, model)
+        say(f"wrote {self.out}: {self.n} samples by {self.options.sampler} ({walked}), seed {self.seed}")
         return 0

@@ -1,50 +1,170 @@
 """Samplers by name, as the command line offers them."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
 from scorefield.errors import UserError
 from scorefield.interfaces import Score, check_sigma
 from scorefield.persistence import Model
-from scorefield.samplers import AnnealedLangevin, Autocast, Heun, Langevin, StartingSampler
+from scorefield.processes import PROCESSES, ProcessName
+from scorefield.samplers import (
+    DDIM,
+    GRIDS,
+    Ancestral,
+    AnnealedLangevin,
+    Autocast,
+    Churn,
+    Descent,
+    DormandPrince,
+    DPMSolver,
+    Euler,
+    EulerMaruyama,
+    GridName,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    RungeKutta4,
+)
+from scorefield.samplers.levels import levels_of
 from scorefield.training.config import Precision, computes_in_bf16
 
-SamplerName = Literal["heun", "annealed-langevin", "langevin"]
-DEFAULTS: dict[str, Callable[[], Heun | AnnealedLangevin | Langevin]] = {
-    "heun": Heun,
-    "annealed-langevin": AnnealedLangevin,
+SamplerName = Literal[
+    "heun", "euler", "rk4", "dormand-prince", "ddim", "dpm-solver-2m", "dpm-solver-3m", "ancestral", "reverse-sde",
+    "predictor-corrector", "churn", "annealed-langevin", "langevin",
+]  # fmt: skip
+NamedSampler = Descent | AnnealedLangevin | Langevin
+SAMPLERS: dict[SamplerName, NamedSampler] = {
+    "heun": Heun(),
+    "euler": Euler(),
+    "rk4": RungeKutta4(),
+    "dormand-prince": DormandPrince(),
+    "ddim": DDIM(),
+    "dpm-solver-2m": DPMSolver(order=2),
+    "dpm-solver-3m": DPMSolver(order=3),
+    "ancestral": Ancestral(),
+    "reverse-sde": EulerMaruyama(),
+    "predictor-corrector": PredictorCorrector(),
+    "churn": Churn(),
+    "annealed-langevin": AnnealedLangevin(),
     # a level at which neighbouring modes still touch: at σ_min the chain would not move
-    "langevin": lambda: Langevin(sigma=0.3, to_zero=True),
+    "langevin": Langevin(sigma=0.3, to_zero=True),
 }
+MOST = 1_000_000
+"""steps, or evaluations: what a slip of the keyboard exceeds"""
 
 
-def sampler_named(name: str, model: Score, steps: int | None = None, sigma: float | None = None) -> StartingSampler:
-    """The sampler for `model` with its default settings, changed by what is given.
+@dataclass(frozen=True)
+class SamplerOptions:
+    """Which sampler, and how it differs from its defaults."""
 
-    Args:
-        steps: steps (heun, langevin) or noise levels (annealed-langevin).
-        sigma: the noise level that plain Langevin dynamics stays at.
+    sampler: SamplerName = "heun"
+    """the probability flow (heun to dpm-solver-3m), fresh noise (ancestral to churn), Langevin dynamics (all levels, or one)"""
+    steps: int | None = None
+    """noise levels to walk, or steps of langevin; the sampler's own number if not given"""
+    nfe: int | None = None
+    """evaluations of the network for each sample, instead of --steps: as many steps as they allow"""
+    process: ProcessName | None = None
+    """the process in whose time heun, euler, rk4, dormand-prince and reverse-sde step (edm)"""
+    grid: GridName | None = None
+    """spacing of the levels, not of annealed-langevin's (karras)"""
+    eta: float | None = None
+    """ddim: the share of fresh noise, 0 for none, 1 for ancestral sampling (0)"""
+    sigma: float | None = None
+    """langevin: the noise level it stays at, in units of the data's standard deviation (0.3)"""
+
+
+TAKERS: dict[str, list[SamplerName]] = {
+    "process": [name for name, sampler in SAMPLERS.items() if hasattr(sampler, "process")],
+    "grid": [name for name, sampler in SAMPLERS.items() if isinstance(sampler, Descent)],
+    "eta": ["ddim"],
+    "sigma": ["langevin"],
+}
+"""which samplers have an option"""
+
+
+def sampler_named(options: SamplerOptions, model: Score) -> NamedSampler:
+    """The sampler for `model`.
 
     Raises:
-        UserError: unknown name, a number of steps it cannot take, a `sigma` where there is none or that the model has not.
+        UserError: an unknown name, an option the sampler does not have, a number it cannot take, levels it cannot walk.
     """
-    if name not in DEFAULTS:
-        raise UserError(f"unknown sampler {name!r}: choose one of {', '.join(DEFAULTS)}")
+    name = options.sampler
+    check_choice("sampler", name, SAMPLERS)
+    changes: dict[str, Any] = {option: getattr(options, option) for option in TAKERS if getattr(options, option) is not None}
+    for option in changes:
+        if name not in TAKERS[option]:
+            raise UserError(f"--{option} is for {', '.join(TAKERS[option])}; {name} has none")
+    for option, choices in (("process", PROCESSES), ("grid", GRIDS)):
+        if option in changes:
+            check_choice(option, changes[option], choices)
+            changes[option] = choices[changes[option]]
+    steps = steps_asked(name, options)
+    if steps is not None:
+        changes["steps"] = steps
     try:
-        sampler = DEFAULTS[name]()
-        if steps is not None:
-            sampler = replace(sampler, steps=steps)
-        if sigma is not None:
-            if not isinstance(sampler, Langevin):
-                raise UserError(f"--sigma is for the sampler langevin; {name} walks through all levels")
-            check_sigma(sigma, torch.zeros(1), model.sigma_range)
-            sampler = replace(sampler, sigma=sigma)
+        if options.sigma is not None:
+            check_sigma(options.sigma, torch.zeros(1), model.sigma_range)
+        sampler = replace(SAMPLERS[name], **changes)
     except ValueError as error:
-        raise UserError(str(error) if isinstance(error, UserError) else f"--{error}") from error
+        raise UserError(f"--{error}") from error
+    try:
+        if isinstance(sampler, Descent):
+            sampler.grid(2, levels_of(sampler, model, sampler.coordinates))
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return sampler
+
+
+def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
+    """Raises `UserError` with the choices when `name` is none of them."""
+    if name not in choices:
+        raise UserError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}")
+
+
+def steps_asked(name: SamplerName, options: SamplerOptions) -> int | None:
+    """The number of steps that --steps or --nfe asks for; None if neither is given."""
+    if options.steps is not None and options.nfe is not None:
+        raise UserError("--steps and --nfe both say how many steps: give one of them")
+    for option, value in (("steps", options.steps), ("nfe", options.nfe)):
+        if value is not None and value > MOST:
+            raise UserError(f"--{option} must be at most {MOST}, got {value}")
+    return options.steps if options.nfe is None else steps_within(name, options.nfe)
+
+
+def steps_within(name: SamplerName, nfe: int) -> int:
+    """The most steps that take at most `nfe` evaluations, which are linear in the steps.
+
+    Raises:
+        UserError: too few evaluations, or a sampler that chooses their number itself.
+    """
+    if nfe < 1:
+        raise UserError(f"--nfe must be at least 1, got {nfe}")
+    two, three = (replace(SAMPLERS[name], steps=n).nfe for n in (2, 3))
+    if two is None or three is None:
+        raise UserError(f"--nfe is not for {name}, which takes as many evaluations as its tolerance needs")
+    steps = 2 + (nfe - two) // (three - two)
+    fewest = 1 if name == "langevin" else 2
+    if steps < fewest:
+        least = two - (2 - fewest) * (three - two)
+        raise UserError(f"--nfe must be at least {least} for {name}, got {nfe}")
+    return steps
+
+
+def levels_walked(sampler: NamedSampler, model: Score) -> str:
+    """In words: the levels that the sampler walks, what they end at, and what each sample costs."""
+    cost = "" if sampler.nfe is None else f"; {sampler.nfe} evaluations each"
+    if isinstance(sampler, Langevin):
+        return f"{sampler.steps} steps at level {sampler.sigma:g}{cost}"
+    process = sampler.coordinates if isinstance(sampler, Descent) else None
+    low, high = levels_of(sampler, model, process)
+    least, most = model.sigma_range
+    limit = "the model's"
+    if (low, high) != (least, most):
+        limit = f"as far as the process reaches in the model's {most:g} to {least:g}"
+    return f"{sampler.steps} levels from {high:g} to {low:g}, {limit}{cost}"
 
 
 def in_precision(model: Model, precision: Precision, device: torch.device) -> Score:
