@@ -73,7 +73,22 @@ from scorefield.objectives import (
     SlicedScoreMatching,
 )
 from scorefield.persistence import load, save_model
-from scorefield.samplers import AnnealedLangevin, Euler, Heun, Langevin, generate
+from scorefield.processes import EDM, VE, VP, Cosine, Process, RectifiedFlow, SubVP
+from scorefield.samplers import (
+    DDIM,
+    Ancestral,
+    AnnealedLangevin,
+    Churn,
+    DormandPrince,
+    DPMSolver,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    RungeKutta4,
+    generate,
+)
 
 if TYPE_CHECKING:
     from scorefield.data import Reading, open_data
@@ -102,17 +117,19 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 __all__ = [
-    "AnnealedLangevin", "AutoGuidance", "Banana", "ClassifierFreeGuidance", "ConcreteScore", "ConcreteScoreMatching",
-    "DenoisingAt", "DenoisingScoreMatching", "Density", "DiscreteDensity", "DoubleWell", "EDMWeighting", "Energy",
-    "EnergyModel", "Euler", "Exact", "ExplicitScoreMatching", "Field", "FiniteDifference", "FiniteDifferenceScoreMatching",
-    "FiniteSoftmax", "Funnel", "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "Hutchinson",
+    "DDIM", "EDM", "VE", "VP", "Ancestral", "AnnealedLangevin", "AutoGuidance", "Banana", "Churn", "ClassifierFreeGuidance",
+    "ConcreteScore", "ConcreteScoreMatching", "Cosine", "DPMSolver", "DenoisingAt", "DenoisingScoreMatching", "Density",
+    "DiscreteDensity", "DormandPrince", "DoubleWell", "EDMWeighting", "Energy", "EnergyModel", "Euler", "EulerMaruyama",
+    "Exact", "ExplicitScoreMatching", "Field", "FiniteDifference", "FiniteDifferenceScoreMatching", "FiniteSoftmax",
+    "Funnel", "GaussianMixture", "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "Hutchinson",
     "ImplicitScoreMatching", "InnerProduct", "JacobianTrace", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig",
     "Marginalisation", "MaximumLikelihood", "Mixture", "ModelSpec", "NetworkFeatures", "Objective", "Operator",
-    "OperatorRatio", "Pairwise", "Parameterisation", "PixelPCA", "PlainEnergy", "PlainScore", "PowerWeighting", "Product",
-    "PseudoLikelihood", "RatioMatching", "Ratios", "Reading", "Record", "Ring", "Run", "RunError", "Sampler", "Score",
-    "ScoreModel", "SlicedScoreMatching", "State", "StudentT", "TraceEstimate", "Training", "UNetConfig", "UserError",
-    "WithoutNoise", "checkerboard", "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states", "evaluate",
-    "evaluate_samples", "gaussian", "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios",
-    "open_data", "pinwheel", "predict_noise", "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model",
-    "swiss_roll", "train", "two_moons", "write_samples",
+    "OperatorRatio", "Pairwise", "Parameterisation", "PixelPCA", "PlainEnergy", "PlainScore", "PowerWeighting",
+    "PredictorCorrector", "Process", "Product", "PseudoLikelihood", "RatioMatching", "Ratios", "Reading", "Record",
+    "RectifiedFlow", "Ring", "Run", "RunError", "RungeKutta4", "Sampler", "Score", "ScoreModel", "SlicedScoreMatching",
+    "State", "StudentT", "SubVP", "TraceEstimate", "Training", "UNetConfig", "UserError", "WithoutNoise", "checkerboard",
+    "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states", "evaluate", "evaluate_samples", "gaussian",
+    "generate", "load", "log_conditionals", "log_partition_exact", "neighbour_log_ratios", "open_data", "pinwheel",
+    "predict_noise", "product_of_gaussians", "ratios", "recipe", "ring_of_gaussians", "save_model", "swiss_roll", "train",
+    "two_moons", "write_samples",
 ]  # fmt: skip
