@@ -175,7 +175,7 @@ MUTANTS = [
     Mutant("processes.py", "process.alpha(t), drift, diffusion)", "process.alpha(t), diffusion, drift)", PROCESSES),
     Mutant("processes.py", "at.diffusion / (2 * at.alpha)", "at.diffusion / at.alpha", PROCESSES),
     Mutant("processes.py", "at.diffusion / (2 * at.alpha)", "at.diffusion / 2", PROCESSES),
-    Mutant("processes.py", "return at.drift * x - at", "return at.drift * x + at", PROCESSES),
+    Mutant("processes.py", "alpha=at.drift)", "alpha=-at.drift)", PROCESSES),
     Mutant("processes.py", "model.score(x / at.alpha, at", "model.score(x, at", PROCESSES),
     Mutant("integrate.py", "b=(0.5, 0.5)", "b=(0.4, 0.6)", WALKS),
     Mutant("integrate.py", "c=(0.0, 1.0))", "c=(0.0, 0.5))", WALKS),

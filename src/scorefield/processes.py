@@ -224,7 +224,8 @@ def marginal_score(model: Score, process: Process, x: Tensor, t: Tensor, cond: T
 
 def velocity(model: Score, at: Node, x: Tensor, cond: Tensor | None = None) -> Tensor:
     """dx/dt of the probability-flow ODE, f x − ½ g² ∇ log p_t(x), in the coordinates of the process."""
-    return at.drift * x - at.diffusion / (2 * at.alpha) * model.score(x / at.alpha, at.sigma, cond)
+    pulled = -at.diffusion / (2 * at.alpha) * model.score(x / at.alpha, at.sigma, cond)
+    return torch.add(pulled, x, alpha=at.drift) if at.drift else pulled
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
