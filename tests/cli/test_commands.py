@@ -1,12 +1,14 @@
 """The commands as a user calls them, on a tiny run."""
 
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -130,12 +132,12 @@ def test_the_last_line_says_what_was_walked(run: Path, capsys: pytest.CaptureFix
 
 
 def test_evaluate_writes_records_pictures_and_a_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "run", "-n", "100", "--steps", "4"]) == 0
+    assert main(["evaluate", "run", "-n", "100", "--steps", "4", "--likelihood-rows", "8", "--likelihood.steps", "5"]) == 0
     captured = capsys.readouterr()
     written = set(re.findall(r"wrote run/(\S+)", captured.err))
     assert written == {
         "samples.png", "film.gif", "neighbours.png", "learning_curve.png", "loss_by_sigma.png", "evaluation.json",
-        "report.html",
+        "report.html", "likelihood.jsonl",
     }  # fmt: skip
     assert all((run / name).stat().st_size > 0 for name in written)
     records = json.loads((run / "evaluation.json").read_text())
@@ -145,6 +147,35 @@ def test_evaluate_writes_records_pictures_and_a_report(run: Path, capsys: pytest
     assert len(by_level) == 8
     assert mean["value"] == pytest.approx(sum(r["value"] for r in by_level) / 8)
     assert "denoising loss" in captured.out
+    bits = {r["metric"]: r for r in records if r["metric"].startswith("bits per dimension")}
+    assert bits["bits per dimension, uniform"]["value"] == pytest.approx(math.log2(17))
+    assert bits["bits per dimension, probability flow"]["se"] > 0
+    assert bits["bits per dimension, evidence bound"]["n"] == 8
+    lines = (run / "likelihood.jsonl").read_text().splitlines()
+    (run / "likelihood.jsonl").write_text(lines[0] + "\n" + lines[1][:40])  # as a kill may leave it
+    assert main(["evaluate", "run", "-n", "100", "--steps", "4", "--likelihood-rows", "8", "--likelihood.steps", "5"]) == 0
+    assert (run / "likelihood.jsonl").read_text().splitlines() == lines
+    assert json.loads((run / "evaluation.json").read_text()) == records
+
+
+def test_logprob_writes_a_row_for_each_example(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["logprob", "run", "digits", "-n", "5", "--steps", "3", "--probes", "2"]
+    assert main([*flags, "--out", "p.csv"]) == 0
+    assert "wrote p.csv: 5 rows" in said(capsys)
+    assert main([*flags, "--out", "p.parquet"]) == 0
+    table, same = pd.read_csv("p.csv"), pd.read_parquet("p.parquet")
+    assert list(table) == ["row", "log_density", "se", "bits_per_dim", "typicality", "p_value"]
+    np.testing.assert_allclose(table.to_numpy(), same.to_numpy())
+    np.testing.assert_allclose(table.bits_per_dim, -table.log_density / (64 * math.log(2)))
+    assert (table.se > 0).all()
+    assert table.p_value.between(0, 1, inclusive="right").all()
+    assert main([*flags, "--out", "p.csv"]) == 2
+    assert "p.csv: it exists already" in said(capsys)
+    assert main([*flags, "--out", "p.txt"]) == 2
+    assert "a table is a .parquet or a .csv file" in said(capsys)
+    np.save("flat.npy", np.zeros((20, 3), np.float32))
+    assert main(["logprob", "run", "flat.npy", "--out", "q.csv"]) == 2
+    assert "the model makes events of shape (1, 8, 8), flat.npy holds (3,)" in said(capsys)
 
 
 def test_a_moved_run_works(run: Path, tmp_path: Path) -> None:
@@ -174,6 +205,7 @@ def test_demo_from_images_to_a_report(
     small = Heun(steps=2)
     for command in ("sample", "evaluate"):  # 2 steps instead of 18, for time's sake
         monkeypatch.setattr(f"scorefield.cli.{command}.sampler_named", lambda *arguments: small)
+    monkeypatch.setattr("scorefield.cli.demo.LIKELIHOOD_ROWS", 2)
     assert main(["demo", "--steps", "2", "--out", "digits"]) == 0
     err = said(capsys)
     assert "digits holds out 180 examples to compare with, so 180 samples are judged, not 2000" in err
@@ -250,7 +282,7 @@ def test_vectors_keep_their_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose((samples.mean(0) - data.mean(0)) / data.std(0), 0, atol=0.15)
     np.testing.assert_allclose(samples.std(0) / data.std(0), 1, atol=0.1)
     assert main(["sample", "run", "-n", "50", "--out", "x.png"]) == 0
-    assert main(["evaluate", "run", "-n", "200"]) == 0
+    assert main(["evaluate", "run", "-n", "200", "--likelihood-rows", "4"]) == 0
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

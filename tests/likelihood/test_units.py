@@ -13,7 +13,7 @@ def test_the_uniform_law_of_seventeen_levels_takes_log2_17_bits() -> None:
     scaling = Scaling((8.0,), (5.0,), 17)
     shape = (1, 8, 8)
     log_density = torch.tensor([-64 * math.log(17 / 5.0)])  # uniform over a width of 17/5 in scaled units
-    assert float(bits_per_dim(log_density, scaling, shape)) == pytest.approx(math.log2(17), rel=1e-6)
+    assert float(bits_per_dim(raw_log_density(log_density, scaling, shape), shape)) == pytest.approx(math.log2(17), rel=1e-6)
 
 
 def test_densities_of_columns_in_their_own_units() -> None:

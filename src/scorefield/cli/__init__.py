@@ -66,13 +66,15 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.data import DataCommand
     from scorefield.cli.demo import Demo
     from scorefield.cli.evaluate import Evaluate
+    from scorefield.cli.logprob import LogProb
     from scorefield.cli.parse import parse
     from scorefield.cli.sample import Sample
     from scorefield.cli.train import Train
     from scorefield.cli.verify import Verify
 
     commands: dict[str, Any] = {
-        "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand, "verify": Verify,
+        "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
+        "logprob": LogProb, "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"
     if not arguments:

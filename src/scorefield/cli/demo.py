@@ -15,6 +15,9 @@ from scorefield.data import open_data
 from scorefield.errors import UserError
 from scorefield.recipes import recipe
 
+LIKELIHOOD_ROWS = 64
+"""held-out rows whose log-density is computed: enough for an error bar, few enough for a demonstration"""
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -47,6 +50,6 @@ class Demo:
             return code
         for name in ("digits.png", "digits.gif"):
             Sample(str(self.out), self.out / name, overwrite=True)()
-        Evaluate(self.out, n=min(self.n, held_out))()
+        Evaluate(self.out, n=min(self.n, held_out), likelihood_rows=LIKELIHOOD_ROWS)()
         say(f"look at {(self.out / 'report.html').resolve()}")
         return 0

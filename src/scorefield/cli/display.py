@@ -23,6 +23,7 @@ from scorefield.training import Training
 from scorefield.training.loop import Watcher
 
 T = TypeVar("T")
+Watch = Callable[[int, State], None]
 console = Console(stderr=True, highlight=False)
 
 
@@ -87,6 +88,28 @@ def sampling_bar(sampler: StartingSampler, n: int) -> Iterator[Callable[[int, St
         yield lambda chunk, state: progress.advance(task)
 
 
+@contextmanager
+def rows_bar(label: str, rows: int) -> Iterator[Callable[[int], None]]:
+    """A watcher that is told the number of rows just done."""
+    with bar() as progress:
+        task = progress.add_task(label, total=rows)
+        yield lambda done: progress.advance(task, done)
+
+
+@contextmanager
+def evaluation_bar(sampler: StartingSampler, n: int, rows: int) -> Iterator[tuple[Watch, Callable[[int], None]]]:
+    """Watchers for an evaluation: one of sampling, one of rows whose log-density is done."""
+    with bar() as progress:
+        sampling = progress.add_task("sampling", total=-(-n // CHUNK) * sampler.states)
+        densities = progress.add_task("log-densities", total=rows, start=False, visible=rows > 0)
+
+        def watch_rows(done: int) -> None:
+            progress.start_task(densities)
+            progress.advance(densities, done)
+
+        yield lambda chunk, state: progress.advance(sampling), watch_rows
+
+
 def show_records(records: list[Record]) -> None:
     """The evaluation as a table on stdout."""
     table = Table("metric", "value", "± s.e.", "n", "unit")
@@ -95,4 +118,4 @@ def show_records(records: list[Record]) -> None:
     Console().print(table)
 
 
-__all__ = ["sampling_bar", "say", "show_records", "tracked", "training_bar"]
+__all__ = ["evaluation_bar", "rows_bar", "sampling_bar", "say", "show_records", "tracked", "training_bar"]

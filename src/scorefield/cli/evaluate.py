@@ -9,9 +9,10 @@ import torch
 import tyro
 from tyro.conf import Positional, arg
 
-from scorefield.cli.display import sampling_bar, say, show_records, tracked
+from scorefield.cli.display import evaluation_bar, say, show_records, tracked
 from scorefield.data import open_data
-from scorefield.experiment import evaluate, read_run, sampler_named
+from scorefield.errors import UserError
+from scorefield.experiment import LIKELIHOOD_ROWS, Effort, evaluate, read_run, sampler_named
 from scorefield.experiment.samplers import SamplerOptions
 from scorefield.persistence import load
 from scorefield.report import write_report
@@ -22,7 +23,8 @@ class Evaluate:
     """Judge the model in RUN on held-out data, and write evaluation.json, pictures and report.html into RUN.
 
     Measured are the loss at each noise level, distances between samples and held-out data (with the same distances for other
-    real data beside them), and, on the run's own data, whether samples are copies of training examples.
+    real data beside them), on the run's own data whether samples are copies of training examples, and the likelihood of
+    held-out data: by the probability-flow ODE and by the evidence lower bound, both with standard errors.
 
     Example: `scorefield evaluate runs/digits -n 2000`.
     """
@@ -34,6 +36,9 @@ class Evaluate:
     n: Annotated[int, arg(aliases=("-n",))] = 2000
     """how many samples to draw (at most as many as there are held-out examples)"""
     options: Annotated[SamplerOptions, arg(name="")] = SamplerOptions()
+    likelihood_rows: int = LIKELIHOOD_ROWS
+    """held-out rows whose log-density is computed (0: none); they are kept, so an interrupted evaluation goes on"""
+    effort: Annotated[Effort, arg(name="likelihood")] = Effort()
     seed: int = 0
     """all randomness follows from it"""
 
@@ -47,8 +52,14 @@ class Evaluate:
         model = load(self.run, device=device)
         sampler = sampler_named(self.options, model)
         data = open_data(self.data or run.data, run.reading, progress=tracked)
-        with sampling_bar(sampler, self.n) as watch:
-            records, written = evaluate(run, model, data, self.run, sampler, self.n, seed=self.seed, device=device, watch=watch)
+        if self.likelihood_rows < 0:
+            raise UserError(f"--likelihood-rows must be at least 0, got {self.likelihood_rows}")
+        held_out = len(data.splits["test"].x)
+        with evaluation_bar(sampler, min(self.n, held_out), min(self.likelihood_rows, held_out)) as (watch, watch_rows):
+            records, written = evaluate(
+                run, model, data, self.run, sampler, self.n, likelihood_rows=self.likelihood_rows, effort=self.effort,
+                seed=self.seed, device=device, watch=watch, watch_rows=watch_rows,
+            )  # fmt: skip
         show_records(records)
         for path in [*written, write_report(self.run)]:
             say(f"wrote {path}")

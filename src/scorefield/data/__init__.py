@@ -5,7 +5,9 @@ from scorefield.data.cache import Data, Split
 from scorefield.data.examples import Progress
 from scorefield.data.images import Reading
 from scorefield.data.scaling import ScaledRows
-from scorefield.data.sources import holds_vectors, open_data
+from scorefield.data.sources import holds_vectors, open_data, read_all
 from scorefield.data.splits import random_rows
 
-__all__ = ["Batches", "Data", "Progress", "Reading", "ScaledRows", "Split", "holds_vectors", "open_data", "random_rows"]
+__all__ = [
+    "Batches", "Data", "Progress", "Reading", "ScaledRows", "Split", "holds_vectors", "open_data", "random_rows", "read_all",
+]  # fmt: skip

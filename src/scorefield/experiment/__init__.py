@@ -1,12 +1,15 @@
 """One run, from its configuration to its pictures."""
 
 from scorefield.experiment.config import Run, read_run
-from scorefield.experiment.evaluate import evaluate
+from scorefield.experiment.evaluate import LIKELIHOOD_ROWS, check_data, evaluate
+from scorefield.experiment.likelihood import Effort, LogDensities, log_densities
+from scorefield.experiment.logprob import logprob
 from scorefield.experiment.sample import arrays_of, check_output, draw, write_picture, write_samples
 from scorefield.experiment.samplers import SamplerName, in_precision, sampler_named
 from scorefield.experiment.train import Trained, train
 
 __all__ = [
-    "Run", "SamplerName", "Trained", "arrays_of", "check_output", "draw", "evaluate", "in_precision", "read_run",
-    "sampler_named", "train", "write_picture", "write_samples",
+    "LIKELIHOOD_ROWS", "Effort", "LogDensities", "Run", "SamplerName", "Trained", "arrays_of", "check_data", "check_output",
+    "draw", "evaluate", "in_precision", "log_densities", "logprob", "read_run", "sampler_named", "train", "write_picture",
+    "write_samples",
 ]  # fmt: skip

@@ -45,6 +45,8 @@ class Run:
     parameterisation: Parameterisation = field(default_factory=Parameterisation)
     sigma_range: tuple[float, float] = (0.002, 80.0)
     """smallest and largest noise level, in units of the data's standard deviation"""
+    dequantise: bool = True
+    """add fresh uniform noise, as wide as a level, to integer data in every batch; likelihoods of integers need it"""
     objective: DenoisingScoreMatching = field(default_factory=DenoisingScoreMatching)
     training: Annotated[Training, arg(name="")] = field(default_factory=Training)
 

@@ -1,6 +1,7 @@
 """Judge a trained model on held-out data: loss by noise level, distances between samples and data, copies, pictures."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from torch import Tensor
 from scorefield.data import Data, ScaledRows, random_rows
 from scorefield.errors import UserError
 from scorefield.experiment.config import Run
+from scorefield.experiment.likelihood import Effort, log_densities, summary
 from scorefield.experiment.sample import Film, Watch, arrays, write_picture
 from scorefield.experiment.samplers import in_precision
 from scorefield.interfaces import State
+from scorefield.likelihood import prior_mismatch
 from scorefield.metrics import Features, PixelPCA, Record, evaluate_samples, nearest
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model
@@ -26,6 +29,10 @@ from scorefield.training import read_log
 
 PCA_ROWS, LOSS_ROWS = 10_000, 1000
 """random training rows that principal components are fitted to, and held-out rows that the loss is measured on"""
+LIKELIHOOD_FILE = "likelihood.jsonl"
+"""log-densities of single rows, so that an interrupted evaluation goes on"""
+LIKELIHOOD_ROWS = 128
+"""held-out rows whose log-densities are computed if no other number is given"""
 LEVELS = 8
 """noise levels at which the held-out loss is measured"""
 NEIGHBOUR_ROWS, NEIGHBOURS = 8, 7
@@ -40,9 +47,12 @@ def evaluate(
     n: int,
     *,
     features: Features | None = None,
+    likelihood_rows: int = LIKELIHOOD_ROWS,
+    effort: Effort = Effort(),
     seed: int = 0,
     device: torch.device | str = "cpu",
     watch: Watch = lambda chunk, state: None,
+    watch_rows: Callable[[int], None] = lambda rows: None,
 ) -> tuple[list[Record], list[Path]]:
     """The records, and the files written into `folder`: evaluation.json and pictures.
 
@@ -52,11 +62,13 @@ def evaluate(
     Args:
         features: the space in which distributions are compared, say `NetworkFeatures(my_classifier, "my classifier")`; by
             default the first 64 principal components of the data.
+        likelihood_rows: how many held-out rows' log-densities are computed, with `effort`; they are kept in likelihood.jsonl.
+        watch, watch_rows: called at every state of the sampler, and with the number of rows whose log-density is done.
 
     Raises:
         UserError: n < 2, or data of another shape or other levels than the model's.
     """
-    check_data(model.spec, data)
+    check_data(model.spec, data.event_shape, data.levels, data.source)
     if n < 2:
         raise UserError(f"-n must be at least 2 to compare distributions, got {n}")
     spec, film = model.spec, Film()
@@ -75,10 +87,13 @@ def evaluate(
     features = features or PixelPCA.fit(train[random_rows(len(train), PCA_ROWS, seed, "components")])
     records = losses(run, model, test[random_rows(len(test), LOSS_ROWS, seed, "loss")], device, seed)
     records += evaluate_samples(samples, train, test, features, seed=seed, memorisation=own)
+    records += likelihoods(model, data, folder, likelihood_rows, effort, seed, device, watch_rows)
     if not own:
         records = [replace(r, unit=f"{r.unit}; on {data.source}") for r in records]
 
     written = sample_pictures(spec, film, samples, test, folder)
+    if likelihood_rows:
+        written.append(folder / LIKELIHOOD_FILE)
     if own and len(spec.event_shape) == 3:
         written.append(neighbour_picture(spec, samples[:NEIGHBOUR_ROWS], train, folder / "neighbours.png"))
     written += [*curves(folder), folder / "evaluation.json"]
@@ -86,12 +101,12 @@ def evaluate(
     return records, written
 
 
-def check_data(spec: ModelSpec, data: Data) -> None:
+def check_data(spec: ModelSpec, event_shape: tuple[int, ...], levels: int | None, source: str) -> None:
     """Refuse data the model was not made for."""
-    if data.event_shape != spec.event_shape:
-        raise UserError(f"the model makes events of shape {spec.event_shape}, {data.source} holds {data.event_shape}")
-    if data.levels != spec.scaling.levels:
-        raise UserError(f"the model was trained on {spec.scaling.levels} integer levels, {data.source} has {data.levels}")
+    if event_shape != spec.event_shape:
+        raise UserError(f"the model makes events of shape {spec.event_shape}, {source} holds {event_shape}")
+    if levels != spec.scaling.levels:
+        raise UserError(f"the model was trained on {spec.scaling.levels} integer levels, {source} has {levels}")
 
 
 def trained_on(spec: ModelSpec, data: Data) -> bool:
@@ -118,6 +133,34 @@ def losses(run: Run, model: Model, test: Tensor, device: torch.device | str, see
     unit = f"{run.objective.weighting.kind}-weighted squared error per dimension"
     named = [("denoising loss", mean), *((f"denoising loss at sigma {s:.3g}", v) for s, v in found)]
     return [Record(name, v.mean().item(), v.std().item() / len(v) ** 0.5, len(v), unit, seed) for name, v in named]
+
+
+def likelihoods(
+    model: Model,
+    data: Data,
+    folder: Path,
+    n: int,
+    effort: Effort,
+    seed: int,
+    device: torch.device | str,
+    watch: Callable[[int], None],
+) -> list[Record]:
+    """Log-densities, or bits per dimension, of random held-out rows."""
+    test = data.splits["test"].x
+    if n == 0:
+        return []
+    rows = np.array(test[random_rows(len(test), n, seed, "likelihood")])
+    cache = folder / LIKELIHOOD_FILE
+    found = log_densities(model, rows, effort, seed=seed, device=device, cache=cache, watch=watch)
+    mismatch = Record("log-density lost by the prior", lost_by_prior(model.spec, data), None, n, "nats", None)
+    return [*summary(found, model.spec, data.splits["train"].x, rows, seed), mismatch]
+
+
+def lost_by_prior(spec: ModelSpec, data: Data) -> float:
+    """KL(p_σmax ‖ prior) in expectation, from the mean and variance of each coordinate of the training rows."""
+    train = data.splits["train"].x
+    x = ScaledRows(train, spec.scaling)[random_rows(len(train), PCA_ROWS)]
+    return prior_mismatch(x.mean(0), x.var(0), spec.sigma_range[1])
 
 
 def sample_pictures(spec: ModelSpec, film: Film, samples: Tensor, test: ScaledRows, folder: Path) -> list[Path]:

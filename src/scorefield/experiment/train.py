@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -21,6 +22,7 @@ from scorefield.experiment.config import (
     write_run,
 )
 from scorefield.interfaces import Objective
+from scorefield.likelihood import dequantise
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model, ModelConfig, save_model
 from scorefield.randomness import derive_seed, keyed_generator
@@ -81,14 +83,17 @@ def train(
         check_same_circumstances(stored, file)
     batches = Batches(data.splits["train"], run.training.batch_size, run.training.seed, rank, processes)
 
-    def encode(raw: Tensor) -> Tensor:
+    def encode(raw: Tensor, *key: int) -> Tensor:
+        if run.dequantise and data.levels is not None:
+            raw = dequantise(raw, keyed_generator(run.training.seed, "dequantise", *key))
         return data.scaling.encode(raw).float()  # scaled in the data's own precision, learnt in float32
 
     def batch(step: int) -> tuple[Tensor, Tensor | None]:
         raw, labels = batches.at(step)
+        x = encode(raw, step, rank)
         if not run.conditional or labels is None:
-            return encode(raw), None
-        return encode(raw), dropped(labels, run.label_dropout, keyed_generator(run.training.seed, "labels", step, rank))
+            return x, None
+        return x, dropped(labels, run.label_dropout, keyed_generator(run.training.seed, "labels", step, rank))
 
     model = build_model(run, data)
     probe(model, run.objective, encode(batches.at(0)[0][:2]))
@@ -100,7 +105,7 @@ def train(
     accelerator.wait_for_everyone()
 
     held_out = data.splits["validation"]
-    rows = random_rows(len(held_out.x), VALIDATION_ROWS)
+    rows = validation_rows(len(held_out.x))
     labels = torch.from_numpy(held_out.labels[rows]) if run.conditional and held_out.labels is not None else None
     state, outcome = fit(
         model,
@@ -117,6 +122,11 @@ def train(
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return Trained(run, data, outcome, changes, accelerator.is_main_process)
+
+
+def validation_rows(total: int) -> np.ndarray:
+    """The validation rows that the loss is watched on, of the first half; the second half calibrates anomaly scores."""
+    return random_rows(max(1, total // 2), VALIDATION_ROWS)
 
 
 def build_model(run: Run, data: Data) -> Model:

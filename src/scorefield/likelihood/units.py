@@ -25,9 +25,9 @@ def raw_log_density(log_density: Tensor, scaling: Scaling, event_shape: tuple[in
     return log_density - log_scale(scaling, event_shape)
 
 
-def bits_per_dim(log_density: Tensor, scaling: Scaling, event_shape: tuple[int, ...]) -> Tensor:
-    """−log₂ p/d in the units of the raw data; for integer data an upper bound on the bits it takes to name a value."""
-    return -raw_log_density(log_density, scaling, event_shape) / (math.prod(event_shape) * math.log(2))
+def bits_per_dim(log_density: Tensor, event_shape: tuple[int, ...]) -> Tensor:
+    """−log₂ p/d from nats in the units of the raw data; of integers an upper bound on the bits that name a value."""
+    return -log_density / (math.prod(event_shape) * math.log(2))
 
 
 def dequantise(raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
