@@ -38,4 +38,5 @@ if __name__ == "__main__":
     assert accelerator.num_processes == 2
     if accelerator.is_main_process:
         torch.save({k: p.grad for k, p in model.named_parameters()}, sys.argv[2])
+    accelerator.wait_for_everyone()  # a process that leaves while another is at work aborts now and then
     accelerator.end_training()
