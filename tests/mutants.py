@@ -395,6 +395,39 @@ MUTANTS = [
     Mutant("objectives/matching.py", "+ along.curvature).mean(0)", "+ along.curvature).sum(0)", OBJECTIVES),
     Mutant("objectives/matching.py", "return x + sigma * torch.randn", "return x + sigma**2 * torch.randn", OBJECTIVES),
     Mutant("models.py", "output - self.confinement / 2", "output + self.confinement / 2", "tests/test_models.py"),
+    Mutant(
+        "likelihood/flow.py",
+        "at.diffusion / (2 * at.alpha**2) * traces",
+        "at.diffusion / (2 * at.alpha) * traces",
+        "tests/likelihood",
+    ),
+    Mutant(
+        "likelihood/flow.py",
+        "at.diffusion / (2 * at.alpha**2) * traces",
+        "at.diffusion / at.alpha**2 * traces",
+        "tests/likelihood",
+    ),
+    Mutant(
+        "likelihood/flow.py", "log_density = log_prior - integral", "log_density = log_prior + integral", "tests/likelihood"
+    ),
+    Mutant(
+        "likelihood/flow.py", "at.diffusion / (2 * at.alpha) * score", "at.diffusion / at.alpha * score", "tests/likelihood"
+    ),
+    Mutant("likelihood/flow.py", "- 1 - (v / total).log()", "- (v / total).log()", "tests/likelihood"),
+    Mutant("likelihood/elbo.py", "torch.expm1(2 * gaps)", "torch.expm1(gaps)", "tests/likelihood"),
+    Mutant("likelihood/elbo.py", "ladder[1:][t]", "ladder[:-1][t]", "tests/likelihood"),
+    Mutant("likelihood/elbo.py", "torch.stack(lasts) / 2", "torch.stack(lasts)", "tests/likelihood"),
+    Mutant("likelihood/elbo.py", "math.log(2 * math.pi * low**2)", "math.log(math.pi * low**2)", "tests/likelihood"),
+    Mutant("likelihood/elbo.py", "(sum_event(x**2) - d)", "(sum_event(x**2) + d)", "tests/likelihood"),
+    Mutant("likelihood/elbo.py", "math.log(total / sigma**2)", "math.log(total / sigma)", "tests/likelihood"),
+    Mutant("likelihood/units.py", "return log_density - log_scale", "return log_density + log_scale", "tests/likelihood"),
+    Mutant("likelihood/units.py", "math.log(2))", "1)", "tests/likelihood"),
+    Mutant("likelihood/units.py", "device=values.device) - 0.5", "device=values.device)", "tests/likelihood"),
+    Mutant("jacobian_trace.py", "math.sqrt(1 - k / d)", "math.sqrt(1 - 1 / d)", "tests/test_jacobian_trace.py"),
+    Mutant("experiment/logprob.py", "(1 + len(calibration) - below)", "(len(calibration) - below)", "tests/experiment"),
+    Mutant("training/muon.py", "beta=b, alpha=c", "beta=c, alpha=b", "tests/training/test_muon.py"),
+    Mutant("training/muon.py", "max(direction.shape) ** 0.5", "min(direction.shape) ** 0.5", "tests/training/test_muon.py"),
+    Mutant("training/muon.py", "1 - MOMENTUM)\n", "MOMENTUM)\n", "tests/training/test_muon.py"),
 ]
 
 
