@@ -12,8 +12,7 @@ from tyro.conf import Positional, arg
 from scorefield.cli.display import evaluation_bar, say, show_records, tracked
 from scorefield.data import open_data
 from scorefield.errors import UserError
-from scorefield.experiment import LIKELIHOOD_ROWS, Effort, evaluate, read_run, sampler_named
-from scorefield.experiment.samplers import SamplerOptions
+from scorefield.experiment import LIKELIHOOD_ROWS, Effort, SamplerOptions, evaluate, read_run, sampler_named
 from scorefield.persistence import load
 from scorefield.report import write_report
 

@@ -10,8 +10,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from scorefield.cli.display import sampling_bar, say
-from scorefield.experiment import check_output, in_precision, sampler_named, write_samples
-from scorefield.experiment.samplers import SamplerOptions, levels_walked
+from scorefield.experiment import SamplerOptions, check_output, in_precision, levels_walked, sampler_named, write_samples
 from scorefield.persistence import load
 from scorefield.training.config import Precision
 

@@ -5,11 +5,11 @@ from scorefield.experiment.evaluate import LIKELIHOOD_ROWS, check_data, evaluate
 from scorefield.experiment.likelihood import Effort, LogDensities, log_densities
 from scorefield.experiment.logprob import logprob
 from scorefield.experiment.sample import arrays_of, check_output, draw, write_picture, write_samples
-from scorefield.experiment.samplers import SamplerName, in_precision, sampler_named
+from scorefield.experiment.samplers import SamplerOptions, in_precision, levels_walked, sampler_named
 from scorefield.experiment.train import Trained, train
 
 __all__ = [
-    "LIKELIHOOD_ROWS", "Effort", "LogDensities", "Run", "SamplerName", "Trained", "arrays_of", "check_data", "check_output",
-    "draw", "evaluate", "in_precision", "log_densities", "logprob", "read_run", "sampler_named", "train", "write_picture",
-    "write_samples",
+    "LIKELIHOOD_ROWS", "Effort", "LogDensities", "Run", "SamplerOptions", "Trained", "arrays_of", "check_data",
+    "check_output", "draw", "evaluate", "in_precision", "levels_walked", "log_densities", "logprob", "read_run",
+    "sampler_named", "train", "write_picture", "write_samples",
 ]  # fmt: skip
