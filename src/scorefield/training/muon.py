@@ -61,15 +61,21 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     gram = x @ x.T
     gram /= gram.trace() + torch.finfo(x.dtype).tiny
-    a, b, c = ITERATION
-    product = torch.eye(len(gram), dtype=x.dtype, device=x.device)
-    for _ in range(ITERATIONS):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
-        product = factor @ product
+    factor = product = iteration_factor(gram)
+    for _ in range(ITERATIONS - 1):
         gram = factor @ gram @ factor
+        factor = iteration_factor(gram)
+        product = factor @ product
     done = product @ (x / (x.norm() + torch.finfo(x.dtype).tiny))
     return done.T if matrix.shape[0] > matrix.shape[1] else done
+
+
+def iteration_factor(gram: Tensor) -> Tensor:
+    """a + bA + cA²."""
+    a, b, c = ITERATION
+    factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
 
 
 def make_optimizer(name: str, parameters: Iterable[Tensor], rate: float, beta2: float) -> torch.optim.Adam:
