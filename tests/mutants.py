@@ -348,8 +348,8 @@ MUTANTS = [
     ),
     Mutant(
         "jacobian_trace.py",
-        "curvature.mean(0), curvature.std(0)",
-        "curvature.sum(0), curvature.std(0)",
+        "return curvature.mean(0), se",
+        "return curvature.sum(0), se",
         "tests/test_jacobian_trace.py",
     ),
     Mutant("jacobian_trace.py", "curvature.std(0) / math.sqrt(k)", "curvature.std(0)", "tests/test_jacobian_trace.py"),
