@@ -293,7 +293,11 @@ def flags(run: dict[str, Any]) -> list[str]:
     settings = {key: value for key, value in run.items() if key not in ("data", "recipe", "training")}
     # a switch has a flag only for what its default is not, and a recipe may turn on those of its network
     settings["network"] = {key: value for key, value in run["network"].items() if not isinstance(value, bool)}
-    return [*arguments(settings, "--"), *arguments(run["training"], "--")]
+    dequantised = settings.pop("dequantise", True)  # on by default
+    if run["recipe"].endswith("-classes"):
+        settings.pop("conditional", None)
+    off = [] if dequantised else ["--no-dequantise"]
+    return [*arguments(settings, "--"), *off, *arguments(run["training"], "--")]
 
 
 def arguments(tree: dict[str, Any], prefix: str) -> list[str]:

@@ -12,6 +12,7 @@ from scorefield.verify.compose import row_20
 from scorefield.verify.discrete import row_8, row_9, row_19
 from scorefield.verify.fisher import row_1, row_2, row_3, row_4
 from scorefield.verify.learned import row_17, row_21
+from scorefield.verify.likelihoods import row_13, row_14, row_24
 from scorefield.verify.record import Record
 from scorefield.verify.sampling import row_11, row_12, row_16
 from scorefield.verify.smoothing import row_5, row_6, row_7
@@ -37,11 +38,14 @@ ROWS: dict[int, Row] = {
     9: Row("ratio matching finds the law of binary data", row_9, 1),
     11: Row("diffusions in different coordinates", row_11, 1),
     12: Row("solvers converge at their order", row_12, 5),
+    13: Row("log-densities by the probability flow", row_13, 10),
+    14: Row("the evidence lower bound falls to the entropy", row_14, 3),
     16: Row("Langevin dynamics forgets mode weights, annealed it finds them", row_16, 3),
     17: Row("scores are learned where the data lies", row_17, 5),
     19: Row("softmax over finitely many classes", row_19, 1),
     20: Row("products and mixtures", row_20, 1),
     21: Row("an energy's score is curl-free", row_21, 6),
+    24: Row("the score's error bounds the samples' divergence", row_24, 2),
 }
 
 
