@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = "tests/contracts"
 GUIDANCE = "tests/contracts/test_guidance.py"
+INVERSE = "tests/contracts/test_inverse.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
 PROCESSES = "tests/test_processes.py"
@@ -63,6 +64,15 @@ MUTANTS = [
     Mutant("networks/embedding.py", "torch.where(cond < 0, none", "torch.where(cond < 1, none", "tests/networks"),
     Mutant("experiment/train.py", "generator=generator) < share", "generator=generator) > share", "tests/experiment"),
     Mutant("experiment/train.py", '"labels", step, rank)', '"labels", 0, rank)', "tests/experiment"),
+    Mutant("samplers/inverse.py", "pseudo_inverse(y - self(x))", "pseudo_inverse(self(x) - y)", INVERSE),
+    Mutant("samplers/inverse.py", "levels[i + 1] * noise)", "levels[i] * noise)", INVERSE),
+    Mutant("samplers/inverse.py", "self.measurement + levels", "self.measurement - 0 * levels", INVERSE),
+    Mutant("samplers/inverse.py", "levels[first] ** 2 - levels[i + 1] ** 2", "levels[first] ** 2", INVERSE),
+    Mutant("samplers/inverse.py", "in range(self.resample - 1)", "in range(self.resample)", INVERSE),
+    Mutant("samplers/inverse.py", "(1 + sigma**2) * gradient", "sigma**2 * gradient", INVERSE),
+    Mutant("samplers/inverse.py", "denoised + self.strength", "denoised - self.strength", INVERSE),
+    Mutant("samplers/inverse.py", "yield state if state.sigma > 0", "yield state if state.sigma >= 0", INVERSE),
+    Mutant("samplers/inverse.py", "stretches * self.jump", "stretches", INVERSE),
     Mutant("guidance.py", "lerp(away, towards, self", "lerp(towards, away, self", GUIDANCE),
     Mutant("guidance.py", "lerp(away, towards, self.weight)", "lerp(away, towards, 1 + self.weight)", GUIDANCE),
     Mutant("guidance.py", "torch.full_like(cond, -1)", "torch.full_like(cond, 0)", GUIDANCE),

@@ -4,6 +4,7 @@ from scorefield.samplers.descent import Descent
 from scorefield.samplers.exponential import DDIM, Ancestral, DPMSolver
 from scorefield.samplers.flow import DormandPrince, Euler, Heun, ProbabilityFlow, RungeKutta, RungeKutta4
 from scorefield.samplers.generate import CHUNK, Autocast, StartingSampler, generate
+from scorefield.samplers.inverse import DPS, BlockAverage, InverseSampler, LinearOperator, Mask, RePaint
 from scorefield.samplers.langevin import AnnealedLangevin, Langevin
 from scorefield.samplers.levels import GRIDS, Geometric, Grid, GridName, Karras, Uniform
 from scorefield.samplers.reverse import Churn, EulerMaruyama, PredictorCorrector
@@ -11,10 +12,12 @@ from scorefield.samplers.reverse import Churn, EulerMaruyama, PredictorCorrector
 __all__ = [
     "CHUNK",
     "DDIM",
+    "DPS",
     "GRIDS",
     "Ancestral",
     "AnnealedLangevin",
     "Autocast",
+    "BlockAverage",
     "Churn",
     "DPMSolver",
     "Descent",
@@ -25,10 +28,14 @@ __all__ = [
     "Grid",
     "GridName",
     "Heun",
+    "InverseSampler",
     "Karras",
     "Langevin",
+    "LinearOperator",
+    "Mask",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "RePaint",
     "RungeKutta",
     "RungeKutta4",
     "StartingSampler",

@@ -56,8 +56,14 @@ class Ancestral(DDIM):
 def ddim_step(
     model: Score, x: Tensor, sigma: float, following: float, eta: float, cond: Tensor | None, generator: torch.Generator | None
 ) -> Tensor:
-    """One step down; of the noise left, variance η² σ'²(σ² − σ'²)/σ² is drawn anew."""
-    denoised = denoise(model, x, sigma, cond)
+    """One step down, towards the model's denoiser."""
+    return step_towards(denoise(model, x, sigma, cond), x, sigma, following, eta, generator)
+
+
+def step_towards(
+    denoised: Tensor, x: Tensor, sigma: float, following: float, eta: float, generator: torch.Generator | None
+) -> Tensor:
+    """One step down, towards a guess of x₀; of the noise left, variance η² σ'²(σ² − σ'²)/σ² is drawn anew."""
     fresh = eta * following * math.sqrt(1 - (following / sigma) ** 2)
     kept = math.sqrt(following**2 - fresh**2) / sigma
     x = torch.lerp(denoised, x, kept)
