@@ -36,6 +36,16 @@ def tiny_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_classes(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished conditional digits run of 12 steps; copy it before changing anything."""
+    from scorefield.cli import main
+
+    folder = tmp_path_factory.mktemp("runs") / "classes"
+    assert main(["train", "digits", "--out", str(folder), *TINY, "--conditional"]) == 0
+    return folder
+
+
 @pytest.fixture
 def tiny_flags() -> list[str]:
     return list(TINY)

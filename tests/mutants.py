@@ -62,6 +62,7 @@ MUTANTS = [
         "models.py", "return -expand(noise_levels(sigma, x), x) * model", "return expand(noise_levels(sigma, x), x) * model"
     ),
     Mutant("networks/embedding.py", "torch.where(cond < 0, none", "torch.where(cond < 1, none", "tests/networks"),
+    Mutant("experiment/classes.py", "torch.arange(n) % len", "torch.arange(n) // len", "tests/experiment/test_classes.py"),
     Mutant("experiment/train.py", "generator=generator) < share", "generator=generator) > share", "tests/experiment"),
     Mutant("experiment/train.py", '"labels", step, rank)', '"labels", 0, rank)', "tests/experiment"),
     Mutant("samplers/inverse.py", "pseudo_inverse(y - self(x))", "pseudo_inverse(self(x) - y)", INVERSE),

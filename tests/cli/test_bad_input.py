@@ -152,6 +152,28 @@ def test_evaluate_takes_the_same_options(refused: Refused, tiny_run: Path) -> No
     assert "--eta must be in [0, 1]" in refused("evaluate", str(tiny_run), "--sampler", "ddim", "--eta", "-1")
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--class", "10"], ["unknown class '10'", "0, 1, 2, 3", "a number from 0 to 9, or all"]),
+        (["--class", "-1"], ["class", "-1"]),
+        (["--class", "three"], ["unknown class 'three'"]),
+        (["--guidance", "2"], ["--guidance", "--class"]),
+        (["--class", "3", "--guidance", "nan"], ["--guidance", "finite", "nan"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_classes(refused: Refused, tiny_classes: Path, flags: list[str], words: list[str]) -> None:
+    line = refused("sample", str(tiny_classes), *flags, "--out", "x.png")
+    for word in words:
+        assert word in line, line
+
+
+def test_classes_of_a_model_without(refused: Refused, tiny_run: Path) -> None:
+    for name in ("3", "all"):
+        assert "the model knows no classes" in refused("sample", str(tiny_run), "--class", name, "--out", "x.png")
+
+
 def test_evaluate_needs_samples(refused: Refused, tiny_run: Path) -> None:
     for n in ("0", "-1", "1"):
         line = refused("evaluate", str(tiny_run), "-n", n)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -15,12 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import EnergyModel, GaussianMixture, InnerProduct, ModelSpec, ScoreModel, UserError, denoise, gaussian, load
-from scorefield.data import Batches, Data, open_data
-from scorefield.experiment import Run, train
+from scorefield.data import Batches, Data, ScaledRows, open_data, random_rows
+from scorefield.experiment import Run, evaluate, train
 from scorefield.experiment.train import build_model, dropped
+from scorefield.interfaces import Score, State
 from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import DenoisingScoreMatching, LogUniform
 from scorefield.randomness import keyed_generator
+from scorefield.samplers import Heun
 from scorefield.training import Training, fit
 
 QUICK = Training(steps=12, batch_size=32, checkpoint_every=4, warmup=2, precision="float32", threads=1)
@@ -192,3 +194,30 @@ def test_a_share_that_would_leave_a_score_unlearnt_is_refused() -> None:
     for share in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(UserError, match=f"--label-dropout must be between 0 and 1, got {share}"):
             Run(label_dropout=share)
+
+
+def test_a_model_with_classes_is_judged_with_the_classes_of_held_out_data(two_shades: Path, tmp_path: Path) -> None:
+    run = Run(str(two_shades), network=SMALL, conditional=True, training=replace(QUICK, steps=50, learning_rate=1e-2))
+    train(run, tmp_path / "run")
+    model, data = load(tmp_path / "run"), open_data(str(two_shades))
+    test = data.splits["test"]
+    assert test.labels is not None
+    seen: list[Tensor] = []
+
+    class Watched(Heun):
+        def __call__(self, model: Score, x: Tensor, cond: Tensor | None = None, **options: object) -> Iterator[State]:
+            assert cond is not None
+            seen.append(cond)
+            return super().__call__(model, x, cond, **options)  # type: ignore[arg-type]
+
+    records, _ = evaluate(run, model, data, tmp_path / "run", Watched(2), 1000, likelihood_rows=0)  # at most all there are
+    assert sorted(torch.cat(seen)[: len(test.x)].tolist()) == sorted(test.labels.tolist())
+
+    rows, level = random_rows(len(test.x), 1000, 0, "loss"), 3
+    x, labels = ScaledRows(test.x, model.spec.scaling)[rows], torch.from_numpy(test.labels[rows])
+    sigma = run.objective.noise.quantile((torch.arange(8) + 0.5) / 8, model.sigma_range)[level].expand(len(x))
+    z = torch.randn(x.shape, generator=keyed_generator(0, "evaluation", level))
+    informed, ignorant = (run.objective.at(model, x, sigma, z, c).value.mean().item() / 16 for c in (labels, None))
+    found = next(r.value for r in records if r.metric == f"denoising loss at sigma {sigma[0]:.3g}")
+    assert found == pytest.approx(informed, rel=1e-5)
+    assert abs(found - ignorant) > 1e-3 * found

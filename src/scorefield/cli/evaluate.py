@@ -23,7 +23,8 @@ class Evaluate:
 
     Measured are the loss at each noise level, distances between samples and held-out data (with the same distances for other
     real data beside them), on the run's own data whether samples are copies of training examples, and the likelihood of
-    held-out data: by the probability-flow ODE and by the evidence lower bound, both with standard errors.
+    held-out data: by the probability-flow ODE and by the evidence lower bound, both with standard errors. A model with classes
+    draws as many samples of each as there are among held-out examples.
 
     Example: `scorefield evaluate runs/digits -n 2000`.
     """

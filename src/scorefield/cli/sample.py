@@ -10,7 +10,16 @@ import tyro
 from tyro.conf import Positional, arg
 
 from scorefield.cli.display import sampling_bar, say
-from scorefield.experiment import SamplerOptions, check_output, in_precision, levels_walked, sampler_named, write_samples
+from scorefield.experiment import (
+    SamplerOptions,
+    check_output,
+    class_labels,
+    guided,
+    in_precision,
+    levels_walked,
+    sampler_named,
+    write_samples,
+)
 from scorefield.persistence import load
 from scorefield.training.config import Precision
 
@@ -23,7 +32,8 @@ class Sample:
 
     Examples: `scorefield sample runs/digits --out digits.png`, `scorefield sample runs/digits -n 2000 --out digits.npz`,
     `scorefield sample runs/digits --sampler dpm-solver-2m --nfe 10 --out quick.png`,
-    `scorefield sample runs/digits --sampler annealed-langevin --out film.gif`.
+    `scorefield sample runs/digits --sampler annealed-langevin --out film.gif`,
+    `scorefield sample runs/digits-classes --class 3 --guidance 1.5 --out threes.png`.
     """
 
     model: Annotated[Positional[str], arg(metavar="RUN")]
@@ -32,6 +42,10 @@ class Sample:
     """FILE.png: a grid; FILE.npz: the array `samples`; FILE.gif: a film; no suffix: a folder of PNGs"""
     n: Annotated[int, arg(aliases=("-n",))] = 64
     """how many"""
+    class_: Annotated[str | None, arg(name="class", metavar="CLASS")] = None
+    """draw from this class only, given by name or number; all: every class in turn, a column each in FILE.png"""
+    guidance: float = 1.0
+    """classifier-free guidance: above 1 the class is exaggerated, at the price of variety (and twice the computation)"""
     options: Annotated[SamplerOptions, arg(name="")] = SamplerOptions()
     seed: int = 0
     """all randomness follows from it"""
@@ -49,12 +63,16 @@ class Sample:
         model = load(self.model, device=device)
         sampler = sampler_named(self.options, model)
         check_output(self.out, self.n, model.spec, self.overwrite)
-        score = in_precision(model, self.precision, device)
+        classes = model.spec.classes
+        cond = None if self.class_ is None else class_labels(self.class_, classes, self.n)
+        score = guided(in_precision(model, self.precision, device), self.guidance, cond)
+        columns = len(classes) if self.class_ == "all" else None
         with sampling_bar(sampler, self.n) as watch:
             write_samples(
                 score, model.spec, sampler, self.n, self.out,
-                seed=self.seed, overwrite=self.overwrite, device=device, watch=watch,
+                seed=self.seed, cond=cond, columns=columns, overwrite=self.overwrite, device=device, watch=watch,
             )  # fmt: skip
         walked = levels_walked(sampler, model)
-        say(f"wrote {self.out}: {self.n} samples by {self.options.sampler} ({walked}), seed {self.seed}")
+        of_class = "" if self.class_ is None else f" of class {self.class_}, guidance {self.guidance:g},"
+        say(f"wrote {self.out}: {self.n} samples{of_class} by {self.options.sampler} ({walked}), seed {self.seed}")
         return 0

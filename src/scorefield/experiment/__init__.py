@@ -1,5 +1,6 @@
 """One run, from its configuration to its pictures."""
 
+from scorefield.experiment.classes import class_labels, guided
 from scorefield.experiment.config import Run, read_run
 from scorefield.experiment.evaluate import LIKELIHOOD_ROWS, check_data, evaluate
 from scorefield.experiment.likelihood import Effort, LogDensities, log_densities
@@ -10,6 +11,6 @@ from scorefield.experiment.train import Trained, train
 
 __all__ = [
     "LIKELIHOOD_ROWS", "Effort", "LogDensities", "Run", "SamplerOptions", "Trained", "arrays_of", "check_data",
-    "check_output", "draw", "evaluate", "in_precision", "levels_walked", "log_densities", "logprob", "read_run",
-    "sampler_named", "train", "write_picture", "write_samples",
+    "check_output", "class_labels", "draw", "evaluate", "guided", "in_precision", "levels_walked", "log_densities",
+    "logprob", "read_run", "sampler_named", "train", "write_picture", "write_samples",
 ]  # fmt: skip

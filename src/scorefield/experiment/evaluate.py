@@ -56,6 +56,9 @@ def evaluate(
 ) -> tuple[list[Record], list[Path]]:
     """The records, and the files written into `folder`: evaluation.json and pictures.
 
+    On its own data a model with classes draws as many samples of each as some held-out examples have, and knows the classes
+    of the examples on which its loss is measured; likelihoods are those of all classes together.
+
     Distances compare equally many examples, so no more samples are drawn than there are held-out examples. On other data
     than the model was trained on, their source stands in the records' units, and copies are not looked for.
 
@@ -81,11 +84,14 @@ def evaluate(
     score = in_precision(model, "auto", torch.device(device))
     train, test = (ScaledRows(data.splits[name].x, spec.scaling) for name in ("train", "test"))
     own, n = trained_on(spec, data), min(n, len(test))
-    chunks = generate(score, sampler, n, spec.event_shape, seed=seed, device=device, watch=observe)
+    labels = data.splits["test"].labels if own and spec.classes else None
+    cond = rows_of(labels, random_rows(len(test), n, seed, "classes"))
+    chunks = generate(score, sampler, n, spec.event_shape, seed=seed, cond=cond, device=device, watch=observe)
     drawn = torch.cat([x.cpu() for x in chunks])
     samples = spec.scaling.encode(spec.scaling.decode(drawn))  # what a user gets: clipped and rounded to the data's levels
     features = features or PixelPCA.fit(train[random_rows(len(train), PCA_ROWS, seed, "components")])
-    records = losses(run, model, test[random_rows(len(test), LOSS_ROWS, seed, "loss")], device, seed)
+    rows = random_rows(len(test), LOSS_ROWS, seed, "loss")
+    records = losses(run, model, test[rows], rows_of(labels, rows), device, seed)
     records += evaluate_samples(samples, train, test, features, seed=seed, memorisation=own)
     records += likelihoods(model, data, folder, likelihood_rows, effort, seed, device, watch_rows)
     if not own:
@@ -116,18 +122,24 @@ def trained_on(spec: ModelSpec, data: Data) -> bool:
     return np.allclose(shifts, 0, atol=1e-9) and np.allclose(mine.scale, theirs.scale, rtol=1e-9, atol=0)
 
 
+def rows_of(labels: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
+    """The classes of some rows, where they are known."""
+    return None if labels is None else torch.from_numpy(labels[rows])
+
+
 @torch.no_grad()
-def losses(run: Run, model: Model, test: Tensor, device: torch.device | str, seed: int) -> list[Record]:
+def losses(run: Run, model: Model, test: Tensor, cond: Tensor | None, device: torch.device | str, seed: int) -> list[Record]:
     """The training objective on held-out data: at noise levels spread over its distribution, and their mean."""
     quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
     found: list[tuple[float, Tensor]] = []
     for index, sigma in enumerate(run.objective.noise.quantile(quantiles, model.sigma_range).tolist()):
         generator = keyed_generator(seed, "evaluation", index)
         z = torch.randn(test.shape, generator=generator)
-        parts = [
-            run.objective.at(model, x.to(device), torch.full((len(x),), sigma, device=device), noise.to(device)).value
-            for x, noise in zip(test.split(250), z.split(250), strict=True)
-        ]
+        parts = []
+        for start in range(0, len(test), 250):
+            x, noise = (t[start : start + 250].to(device) for t in (test, z))
+            labels = None if cond is None else cond[start : start + 250].to(device)
+            parts.append(run.objective.at(model, x, torch.full((len(x),), sigma, device=device), noise, labels).value)
         found.append((sigma, torch.cat(parts).double().cpu() / event_size(test)))
     mean = torch.stack([value for _, value in found]).mean(0)
     unit = f"{run.objective.weighting.kind}-weighted squared error per dimension"

@@ -58,11 +58,18 @@ def write_samples(
     path: Path,
     *,
     seed: int = 0,
+    cond: Tensor | None = None,
+    columns: int | None = None,
     overwrite: bool = False,
     device: torch.device | str = "cpu",
     watch: Watch = lambda chunk, state: None,
 ) -> None:
-    """Draw n samples and write them to `path` atomically; errors as in `check_output`."""
+    """Draw n samples and write them to `path` atomically; errors as in `check_output`.
+
+    Args:
+        cond: the class of each sample, `(n,)`.
+        columns: how many samples stand beside each other in a picture or film.
+    """
     check_output(path, n, spec, overwrite)
     film = Film()
 
@@ -72,14 +79,14 @@ def write_samples(
         watch(chunk, state)
 
     with written_aside(path) as aside:
-        chunks = draw(model, spec, sampler, n, seed=seed, device=device, watch=observe)
+        chunks = draw(model, spec, sampler, n, seed=seed, cond=cond, device=device, watch=observe)
         if path.suffix == ".npz":
             write_npz(aside, chunks, n)
         elif path.suffix == "":
             write_folder(aside, chunks, n)
         else:
             samples = np.concatenate(list(chunks))
-            write_picture(aside, samples) if path.suffix == ".png" else film.write(aside, spec, n)
+            write_picture(aside, samples, columns) if path.suffix == ".png" else film.write(aside, spec, n, columns)
 
 
 def draw(
@@ -89,11 +96,12 @@ def draw(
     n: int,
     *,
     seed: int = 0,
+    cond: Tensor | None = None,
     device: torch.device | str = "cpu",
     watch: Watch = lambda chunk, state: None,
 ) -> Iterator[np.ndarray]:
     """n samples in chunks: images uint8 0…255 `(k, h, w)` or `(k, h, w, c)`, vectors float `(k, d)` in the data's units."""
-    for x in generate(model, sampler, n, spec.event_shape, seed=seed, device=device, watch=watch):
+    for x in generate(model, sampler, n, spec.event_shape, seed=seed, cond=cond, device=device, watch=watch):
         yield arrays(x, spec)
 
 
@@ -128,12 +136,12 @@ def write_folder(path: Path, chunks: Iterable[np.ndarray], n: int) -> None:
         Image.fromarray(image).save(path / f"{number:0{digits}d}.png")
 
 
-def write_picture(path: Path, samples: np.ndarray) -> None:
+def write_picture(path: Path, samples: np.ndarray, columns: int | None = None) -> None:
     """A grid of images, or a scatter plot of vectors."""
     if samples.ndim == 2:
         path.write_bytes(figure_png(scatter(samples)))
     else:
-        sample_grid(samples).save(path, "PNG")
+        sample_grid(samples, columns).save(path, "PNG")
 
 
 class Film:
@@ -153,12 +161,12 @@ class Film:
         if len(self.states) > self.FRAMES:
             self.states, self.stride = self.states[::2], 2 * self.stride
 
-    def write(self, path: Path, spec: ModelSpec, n: int) -> None:
+    def write(self, path: Path, spec: ModelSpec, n: int, columns: int | None = None) -> None:
         """A GIF; noisy states are shrunk by √(1 + σ²) so that they fit the range of the data."""
         states = self.states if self.states[-1] is self.last else [*self.states, self.last]
         shown = [arrays(s.x[:n] / (1 + s.sigma**2).sqrt(), spec) for s in states]
         if shown[-1].ndim > 2:
-            frames = [sample_grid(samples) for samples in shown]
+            frames = [sample_grid(samples, columns) for samples in shown]
         else:
             limits = window(shown[-1])
             frames = [Image.open(io.BytesIO(figure_png(scatter(samples, limits=limits)))) for samples in shown]
