@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = "tests/contracts"
 GUIDANCE = "tests/contracts/test_guidance.py"
+INPAINT = "tests/experiment/test_inpaint.py"
 INVERSE = "tests/contracts/test_inverse.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
@@ -63,6 +64,9 @@ MUTANTS = [
     ),
     Mutant("networks/embedding.py", "torch.where(cond < 0, none", "torch.where(cond < 1, none", "tests/networks"),
     Mutant("experiment/classes.py", "torch.arange(n) % len", "torch.arange(n) // len", "tests/experiment/test_classes.py"),
+    Mutant("experiment/inpaint.py", "where(known, incomplete.pixels[part]", "where(~known, incomplete.pixels[part]", INPAINT),
+    Mutant("experiment/inpaint.py", "/ (levels - 1)).round()", "/ levels).round()", INPAINT),
+    Mutant("experiment/inpaint.py", "arange(number * CHUNK, (number + 1) * CHUNK)", "arange(0, CHUNK)", INPAINT),
     Mutant("experiment/train.py", "generator=generator) < share", "generator=generator) > share", "tests/experiment"),
     Mutant("experiment/train.py", '"labels", step, rank)', '"labels", 0, rank)', "tests/experiment"),
     Mutant("samplers/inverse.py", "pseudo_inverse(y - self(x))", "pseudo_inverse(self(x) - y)", INVERSE),

@@ -174,6 +174,47 @@ def test_classes_of_a_model_without(refused: Refused, tiny_run: Path) -> None:
         assert "the model knows no classes" in refused("sample", str(tiny_run), "--class", name, "--out", "x.png")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["one.png", "--mask", "small.png"], ["small.png", "(4, 4)", "(8, 8)"]),
+        (["one.png", "--mask", "stack.npy"], ["stack.npy", "(1, 8, 8)", "(8, 8)"]),
+        (["one.png", "--mask", "shades.png"], ["shades.png", "64 different values", "black and white"]),
+        (["one.png", "--mask", "white.png"], ["white.png", "white all over", "black is filled in"]),
+        (["one.png", "--mask", "black.png"], ["black.png", "black all over", "white is known"]),
+        (["one.png", "--mask", "missing.png"], ["missing.png", "No such file"]),
+        (["one.png", "--mask", "cut.png"], ["cut.png", "cannot be read"]),
+        (["one.png"], ["--mask"]),
+        (["small.png", "--mask", "mask.png"], ["small.png", "(1, 4, 4)", "(1, 8, 8)"]),
+        (["colour.png", "--mask", "mask.png"], ["colour.png", "(3, 8, 8)", "(1, 8, 8)"]),
+        (["missing.png", "--mask", "mask.png"], ["missing.png", "No such file"]),
+        (["missing.npz", "--mask", "mask.png"], ["no data at missing.npz"]),
+        (["vectors.npy", "--mask", "mask.png"], ["vectors.npy", "(5,)", "(1, 8, 8)"]),
+        (["one.png", "--mask", "mask.png", "-n", "0"], ["-n", "at least 1", "0"]),
+        (["one.png", "--mask", "mask.png", "-n", "4095"], ["4096", "4097", ".npz"]),
+        (["one.png", "--mask", "mask.png", "--steps", "1"], ["--steps", "at least 2", "1"]),
+        (["one.png", "--mask", "mask.png", "--method", "magic"], ["magic", "dps", "repaint"]),
+        (["one.png", "--mask", "mask.png", "--out", "x.gif"], ["x.gif", ".png", ".npz"]),
+        (["one.png", "--mask", "mask.png", "--out", "one.png"], ["one.png", "--overwrite"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_inpainting(refused: Refused, tiny_run: Path, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    shades = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    known = np.where(shades < 32, 255, 0).astype(np.uint8)
+    for name, array in {
+        "one": shades, "shades": shades, "mask": known, "small": known[:4, :4] & shades[:4, :4], "white": known | 255,
+        "black": known & 0, "colour": np.stack([shades] * 3, 2),
+    }.items():  # fmt: skip
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    np.save(tmp_path / "stack.npy", known[None])
+    np.save(tmp_path / "vectors.npy", np.ones((3, 5)))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "shades.png").read_bytes()[:50])
+    line = refused("inpaint", str(tiny_run), *arguments, *([] if "--out" in arguments else ["--out", "x.png"]))
+    for word in words:
+        assert word in line, line
+
+
 def test_evaluate_needs_samples(refused: Refused, tiny_run: Path) -> None:
     for n in ("0", "-1", "1"):
         line = refused("evaluate", str(tiny_run), "-n", n)

@@ -66,6 +66,7 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.data import DataCommand
     from scorefield.cli.demo import Demo
     from scorefield.cli.evaluate import Evaluate
+    from scorefield.cli.inpaint import Inpaint
     from scorefield.cli.logprob import LogProb
     from scorefield.cli.parse import parse
     from scorefield.cli.sample import Sample
@@ -74,7 +75,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
     commands: dict[str, Any] = {
         "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
-        "logprob": LogProb, "verify": Verify,
+        "logprob": LogProb, "inpaint": Inpaint, "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"
     if not arguments:

@@ -81,10 +81,10 @@ SHOWN = (("loss", ".4f", "loss"), ("validation", ".4f", "held out"), ("images_pe
 
 
 @contextmanager
-def sampling_bar(sampler: StartingSampler, n: int) -> Iterator[Callable[[int, State], None]]:
-    """A watcher for `generate`: one tick a state of a chunk."""
+def sampling_bar(sampler: StartingSampler, n: int, chunk: int = CHUNK) -> Iterator[Callable[[int, State], None]]:
+    """A watcher for n samples in chunks: one tick a state of a chunk."""
     with bar() as progress:
-        task = progress.add_task("sampling", total=-(-n // CHUNK) * sampler.states)
+        task = progress.add_task("sampling", total=-(-n // chunk) * sampler.states)
         yield lambda chunk, state: progress.advance(task)
 
 

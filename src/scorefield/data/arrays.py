@@ -20,11 +20,17 @@ GZIP = b"\x1f\x8b"
 
 def array_file(path: Path, reading: Reading) -> Examples:
     """A `.npy` or `.npz` file; errors as in `open_data`."""
+    return examples_of(load_array(path), str(path), reading)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """The array in a `.npy` or `.npz` file; `UserError` if there is none."""
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
-                loaded = only_array(path, loaded)
+                return only_array(path, loaded)
+        return loaded
     except UserError:
         raise
     except Exception as error:  # damaged files make numpy and zipfile raise almost anything
@@ -32,7 +38,6 @@ def array_file(path: Path, reading: Reading) -> Examples:
         raise UserError(
             f"{path} is not a whole numpy array of plain numbers ({reason}): write it again by numpy.save"
         ) from error
-    return examples_of(loaded, str(path), reading)
 
 
 def only_array(path: Path, archive: "np.lib.npyio.NpzFile") -> np.ndarray:

@@ -106,6 +106,20 @@ def resized(image: Image.Image, reading: Reading) -> Image.Image:
     return ImageOps.fit(image, square, Image.Resampling.LANCZOS)
 
 
+def read_image(path: Path, grey: bool | None = None) -> np.ndarray:
+    """One image `(c, h, w)`, uint8 or, with more than 8 bits, uint16; grey or RGB as it is, or as `grey` says.
+
+    Raises:
+        UserError: nothing there, or no whole image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return pixels(image, Reading(), is_grey(image) if grey is None else grey, is_deep(image))
+    except Exception as error:  # damaged files make Pillow raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read as an image ({reason}): give another file") from error
+
+
 def image_folder(folder: Path, reading: Reading, progress: Progress) -> Examples:
     """All images below a folder, hidden files and other suffixes left out; errors as in `open_data`.
 
@@ -187,9 +201,14 @@ def decoded(
             yield picture, future.result()
 
 
+def is_image_file(path: Path) -> bool:
+    """Whether a file's name is that of an image."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def image_paths(folder: Path) -> list[Path]:
     """Image files below a folder in a fixed order."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = (p for p in folder.rglob("*") if is_image_file(p) and p.is_file())
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
