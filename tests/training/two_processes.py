@@ -1,5 +1,6 @@
 """Run by test_distributed under torchrun: writes the gradient that data-parallel training computes on rank 0."""
 
+import os
 import sys
 
 import torch
@@ -38,5 +39,8 @@ if __name__ == "__main__":
     assert accelerator.num_processes == 2
     if accelerator.is_main_process:
         torch.save({k: p.grad for k, p in model.named_parameters()}, sys.argv[2])
-    accelerator.wait_for_everyone()  # a process that leaves while another is at work aborts now and then
+    accelerator.wait_for_everyone()
     accelerator.end_training()
+    # PyTorch now and then aborts after all this, when the interpreter is torn down ("terminate called without an active
+    # exception", once in some fifty runs on a busy machine); what is tested here is the gradient, so leave without it
+    os._exit(0)
