@@ -66,7 +66,7 @@ MUTANTS = [
     Mutant("experiment/classes.py", "torch.arange(n) % len", "torch.arange(n) // len", "tests/experiment/test_classes.py"),
     Mutant("experiment/inpaint.py", "where(known, incomplete.pixels[part]", "where(~known, incomplete.pixels[part]", INPAINT),
     Mutant("experiment/inpaint.py", "/ (levels - 1)).round()", "/ levels).round()", INPAINT),
-    Mutant("experiment/inpaint.py", "arange(number * CHUNK, (number + 1) * CHUNK)", "arange(0, CHUNK)", INPAINT),
+    Mutant("experiment/inpaint.py", "full_rows(number, len(rows), CHUNK)", "full_rows(0, len(rows), CHUNK)", INPAINT),
     Mutant("experiment/train.py", "generator=generator) < share", "generator=generator) > share", "tests/experiment"),
     Mutant("experiment/train.py", '"labels", step, rank)', '"labels", 0, rank)', "tests/experiment"),
     Mutant("samplers/inverse.py", "pseudo_inverse(y - self(x))", "pseudo_inverse(self(x) - y)", INVERSE),
@@ -83,9 +83,7 @@ MUTANTS = [
     Mutant("guidance.py", "torch.full_like(cond, -1)", "torch.full_like(cond, 0)", GUIDANCE),
     Mutant("guidance.py", "noise_levels(sigma, x).repeat(2)", "noise_levels(sigma, x).repeat_interleave(2)", GUIDANCE),
     Mutant("guidance.py", "self.weaker.score(x, sigma, cond), towards", "self.weaker.score(x, sigma), towards", GUIDANCE),
-    Mutant(
-        "samplers/generate.py", "torch.arange(chunk * CHUNK, (chunk + 1) * CHUNK", "torch.arange(0, CHUNK", "tests/samplers"
-    ),
+    Mutant("samplers/generate.py", "torch.arange(chunk * size, (chunk + 1) * size", "torch.arange(0, size", "tests/samplers"),
     Mutant("interfaces.py", "pullback(torch.ones_like(value))", "pullback(-torch.ones_like(value))"),
     Mutant("interfaces.py", "not low * (1 - 1e-5) <= value", "not 0 <= value"),
     Mutant("objectives/denoising.py", "sum_event((scaled + z) ** 2)", "sum_event((scaled - z) ** 2)"),
@@ -247,14 +245,9 @@ MUTANTS = [
     Mutant("samplers/reverse.py", "self.noise * math.sqrt(raised", "math.sqrt(raised", SAMPLERS),
     Mutant("samplers/reverse.py", "low <= sigma <= high", "low < sigma < high", SAMPLERS),
     Mutant("samplers/reverse.py", "sigma * (1 + gamma), levels[0])", "sigma * (1 + gamma), 1e9)", SAMPLERS),
-    Mutant("samplers/reverse.py", "first = -sigma * model", "first = -model", SAMPLERS),
-    Mutant(
-        "samplers/reverse.py",
-        "(following - sigma) / 2 * (first - following",
-        "(following - sigma) / 2 * (first - sigma",
-        SAMPLERS,
-    ),
-    Mutant("samplers/reverse.py", "model.score(euler, following, cond)", "model.score(x, following, cond)", SAMPLERS),
+    Mutant("samplers/reverse.py", "return -sigma * model", "return -model", SAMPLERS),
+    Mutant("samplers/reverse.py", "(sigma, following), following - sigma", "(sigma, sigma), following - sigma", SAMPLERS),
+    Mutant("samplers/reverse.py", "(sigma, following), following - sigma", "(sigma, following), following", SAMPLERS),
     Mutant("samplers/levels.py", "(low / high) ** (i / (steps - 1))", "(low / high) ** (i / steps)", SAMPLERS),
     Mutant("samplers/levels.py", "time_at(self.process, sigma_range[::-1])", "time_at(self.process, sigma_range)", SAMPLERS),
     Mutant("samplers/levels.py", "return [sigma_range[1], *levels[1:-1], sigma_range[0]]", "return levels", SAMPLERS),
@@ -266,7 +259,7 @@ MUTANTS = [
         "return levels_of(self, model, self.coordinates)[0] * standard",
         SAMPLERS,
     ),
-    Mutant("samplers/descent.py", "denoise(model, x, levels[-1], cond)", "denoise(model, x, levels[0], cond)", WALKS),
+    Mutant("samplers/descent.py", "denoise(model, state.x, levels[-1]", "denoise(model, state.x, levels[0]", WALKS),
     Mutant(
         "samplers/descent.py",
         "(self.steps - 1) * self.evaluations + self.to_zero",
@@ -426,7 +419,7 @@ MUTANTS = [
         "likelihood/flow.py", "log_density = log_prior - integral", "log_density = log_prior + integral", "tests/likelihood"
     ),
     Mutant(
-        "likelihood/flow.py", "at.diffusion / (2 * at.alpha) * score", "at.diffusion / at.alpha * score", "tests/likelihood"
+        "likelihood/flow.py", "velocity_along(score, at, position)", "velocity_along(-score, at, position)", "tests/likelihood"
     ),
     Mutant("likelihood/flow.py", "- 1 - (v / total).log()", "- (v / total).log()", "tests/likelihood"),
     Mutant("likelihood/elbo.py", "torch.expm1(2 * gaps)", "torch.expm1(gaps)", "tests/likelihood"),

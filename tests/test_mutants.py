@@ -27,3 +27,10 @@ def test_only_a_check_that_fails_by_a_number_notices(passed: bool, error: float 
 def test_a_mutant_is_for_tests_or_for_a_row() -> None:
     assert [m for m in mutants.MUTANTS if m.row is not None] == []
     assert [m for m in mutants.IDENTITIES if m.row is None] == []
+
+
+@pytest.mark.parametrize("mutant", mutants.MUTANTS + mutants.IDENTITIES, ids=lambda mutant: mutant.title)
+def test_a_mutant_changes_one_place(mutant) -> None:  # type: ignore[no-untyped-def]
+    text = (mutants.ROOT / "src" / "scorefield" / mutant.file).read_text()
+    assert text.count(mutant.old) == 1
+    assert mutant.new != mutant.old

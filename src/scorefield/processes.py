@@ -224,7 +224,12 @@ def marginal_score(model: Score, process: Process, x: Tensor, t: Tensor, cond: T
 
 def velocity(model: Score, at: Node, x: Tensor, cond: Tensor | None = None) -> Tensor:
     """dx/dt of the probability-flow ODE, f x − ½ g² ∇ log p_t(x), in the coordinates of the process."""
-    pulled = -at.diffusion / (2 * at.alpha) * model.score(x / at.alpha, at.sigma, cond)
+    return velocity_along(model.score(x / at.alpha, at.sigma, cond), at, x)
+
+
+def velocity_along(score: Tensor, at: Node, x: Tensor) -> Tensor:
+    """The same where the score of the data's coordinates, x/α at the level of `at`, is known already."""
+    pulled = -at.diffusion / (2 * at.alpha) * score
     return torch.add(pulled, x, alpha=at.drift) if at.drift else pulled
 
 

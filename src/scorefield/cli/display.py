@@ -16,14 +16,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from scorefield.interfaces import State
+from scorefield.experiment.sample import Watch
 from scorefield.metrics import Record
 from scorefield.samplers import CHUNK, StartingSampler
+from scorefield.samplers.generate import chunks
 from scorefield.training import Training
 from scorefield.training.loop import Watcher
 
 T = TypeVar("T")
-Watch = Callable[[int, State], None]
 console = Console(stderr=True, highlight=False)
 
 
@@ -81,10 +81,10 @@ SHOWN = (("loss", ".4f", "loss"), ("validation", ".4f", "held out"), ("images_pe
 
 
 @contextmanager
-def sampling_bar(sampler: StartingSampler, n: int, chunk: int = CHUNK) -> Iterator[Callable[[int, State], None]]:
+def sampling_bar(sampler: StartingSampler, n: int, chunk: int = CHUNK) -> Iterator[Watch]:
     """A watcher for n samples in chunks: one tick a state of a chunk."""
     with bar() as progress:
-        task = progress.add_task("sampling", total=-(-n // chunk) * sampler.states)
+        task = progress.add_task("sampling", total=chunks(n, chunk) * sampler.states)
         yield lambda chunk, state: progress.advance(task)
 
 
@@ -100,7 +100,7 @@ def rows_bar(label: str, rows: int) -> Iterator[Callable[[int], None]]:
 def evaluation_bar(sampler: StartingSampler, n: int, rows: int) -> Iterator[tuple[Watch, Callable[[int], None]]]:
     """Watchers for an evaluation: one of sampling, one of rows whose log-density is done."""
     with bar() as progress:
-        sampling = progress.add_task("sampling", total=-(-n // CHUNK) * sampler.states)
+        sampling = progress.add_task("sampling", total=chunks(n) * sampler.states)
         densities = progress.add_task("log-densities", total=rows, start=False, visible=rows > 0)
 
         def watch_rows(done: int) -> None:

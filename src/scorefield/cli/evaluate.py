@@ -11,7 +11,6 @@ from tyro.conf import Positional, arg
 
 from scorefield.cli.display import evaluation_bar, say, show_records, tracked
 from scorefield.data import open_data
-from scorefield.errors import UserError
 from scorefield.experiment import LIKELIHOOD_ROWS, Effort, SamplerOptions, evaluate, read_run, sampler_named
 from scorefield.persistence import load
 from scorefield.report import write_report
@@ -52,8 +51,6 @@ class Evaluate:
         model = load(self.run, device=device)
         sampler = sampler_named(self.options, model)
         data = open_data(self.data or run.data, run.reading, progress=tracked)
-        if self.likelihood_rows < 0:
-            raise UserError(f"--likelihood-rows must be at least 0, got {self.likelihood_rows}")
         held_out = len(data.splits["test"].x)
         with evaluation_bar(sampler, min(self.n, held_out), min(self.likelihood_rows, held_out)) as (watch, watch_rows):
             records, written = evaluate(

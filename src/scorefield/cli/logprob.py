@@ -66,10 +66,10 @@ class LogProb:
             rows, facts = read_all(self.data, run.reading, progress=tracked)
             check_data(model.spec, rows.shape[1:], facts.levels, self.data)
             raw = rows[: self.n]
-        partial = self.run / "logprob"
-        partial.mkdir(exist_ok=True)
         with rows_bar("log-densities", rows_to_compute(own, raw)) as watch:
-            table = logprob(model, own, raw, effort=self.effort, seed=self.seed, device=device, cache=partial, watch=watch)
+            table = logprob(
+                model, own, raw, effort=self.effort, seed=self.seed, device=device, cache=self.run / "logprob", watch=watch
+            )
         write_table(table, self.out)
         say(f"wrote {self.out}: {len(table)} rows, {(table.p_value <= 0.05).mean():.1%} of them with p ≤ 0.05 (ordinary: 5 %)")
         return 0

@@ -69,11 +69,13 @@ def evaluate(
         watch, watch_rows: called at every state of the sampler, and with the number of rows whose log-density is done.
 
     Raises:
-        UserError: n < 2, or data of another shape or other levels than the model's.
+        UserError: n < 2, likelihood_rows < 0, or data of another shape or other levels than the model's.
     """
     check_data(model.spec, data.event_shape, data.levels, data.source)
     if n < 2:
         raise UserError(f"-n must be at least 2 to compare distributions, got {n}")
+    if likelihood_rows < 0:
+        raise UserError(f"--likelihood-rows must be at least 0, got {likelihood_rows}")
     spec, film = model.spec, Film()
 
     def observe(chunk: int, state: State) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from scorefield.models import ModelSpec
 from scorefield.plots import to_pixels
 from scorefield.randomness import keyed_generator
 from scorefield.samplers import DPS, InverseSampler, Mask, RePaint
+from scorefield.samplers.generate import chunks, draw_chunk, full_rows
 from scorefield.system import written_aside
 
 Method = Literal["dps", "repaint"]
@@ -119,15 +121,20 @@ def complete(
 ) -> Iterator[np.ndarray]:
     """Chunks of n completions of each image in turn, uint8 `(k, h, w)` or `(k, h, w, 3)`; known pixels are those given."""
     rows = torch.arange(len(sampler.measurement)).repeat_interleave(n)
-    known = incomplete.known.numpy().reshape(*incomplete.known.shape, *[1] * (incomplete.pixels.ndim - 3))
-    for number in range(-(-len(rows) // CHUNK)):
-        part = rows[torch.arange(number * CHUNK, (number + 1) * CHUNK).clamp(max=len(rows) - 1)]  # always full
+    known = known_pixels(incomplete)
+    for number in range(chunks(len(rows), CHUNK)):
+        part = rows[full_rows(number, len(rows), CHUNK)]
         generator = keyed_generator(seed, "completions", number, device=sampler.measurement.device)
-        start = sampler.start(model, (CHUNK, *spec.event_shape), generator)
-        for state in replace(sampler, measurement=sampler.measurement[part])(model, start, generator=generator):
-            watch(number, state)
-        drawn = np.where(known, incomplete.pixels[part], arrays(state.x, spec))
+        told = replace(sampler, measurement=sampler.measurement[part])
+        x = draw_chunk(model, told, (CHUNK, *spec.event_shape), None, generator, partial(watch, number))
+        drawn = np.where(known, incomplete.pixels[part], arrays(x, spec))
         yield drawn[: len(rows) - number * CHUNK]
+
+
+def known_pixels(incomplete: Incomplete) -> np.ndarray:
+    """The mask, so that it fits pixels that are grey or have colours."""
+    known = incomplete.known.numpy()
+    return known if incomplete.pixels.ndim == 3 else known[..., None]
 
 
 def write_completions(path: Path, incomplete: Incomplete, chunks: Iterable[np.ndarray], n: int) -> None:
@@ -136,7 +143,7 @@ def write_completions(path: Path, incomplete: Incomplete, chunks: Iterable[np.nd
     with written_aside(path) as aside:
         if path.suffix == ".npz":
             return write_npz(aside, chunks, n * len(pixels))
-        known = incomplete.known.numpy().reshape(*incomplete.known.shape, *[1] * (pixels.ndim - 3))
+        known = known_pixels(incomplete)
         masked = np.where(known, pixels, UNKNOWN).astype(np.uint8)
         completions = np.concatenate(list(chunks)).reshape(len(pixels), n, *pixels.shape[1:])
         cells = np.concatenate([pixels[:, None], masked[:, None], completions], 1)

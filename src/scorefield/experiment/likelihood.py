@@ -22,6 +22,7 @@ from scorefield.models import ModelSpec
 from scorefield.persistence import Model
 from scorefield.randomness import keyed_generator
 from scorefield.samplers import Geometric, RungeKutta4
+from scorefield.samplers.generate import chunks
 from scorefield.system import write_durably
 
 CHUNK = 64
@@ -84,16 +85,15 @@ def log_densities(
     Raises:
         RunError: a log-density that is not finite, with its row.
     """
-    key = fingerprint(model, raw, effort, seed)
-    found = begin(cache, key) if cache is not None else {}
+    key = "" if cache is None else fingerprint(model, raw, effort, seed)
+    found = {} if cache is None else read_chunks(cache, key)
     parts = []
-    for chunk in range(-(-len(raw) // CHUNK)):
+    for chunk in range(chunks(len(raw), CHUNK)):
         rows = raw[chunk * CHUNK : (chunk + 1) * CHUNK]
         if chunk not in found:
             found[chunk] = compute(model, torch.from_numpy(np.array(rows)), effort, seed, chunk, device)
             if cache is not None:
-                with open(cache, "a") as file:
-                    file.write(json.dumps({"chunk": chunk, **found[chunk]}) + "\n")
+                write_chunks(cache, key, found)
         parts.append(found[chunk])
         watch(len(rows))
     names = LogDensities.__dataclass_fields__
@@ -116,8 +116,8 @@ def compute(
     columns.append(torch.full_like(columns[0], torch.nan) if likelihood.se is None else likelihood.se)
     if effort.draws:
         bound = ELBO(draws=effort.draws)(model, x, generator=keyed_generator(seed, "bound", chunk, device=device))
-        columns.append(raw_log_density(bound.log_density_bound.double(), spec.scaling, shape))
-        columns.append(columns[0] if bound.se is None else bound.se)
+        assert bound.se is not None  # of two draws or more, which Effort sees to
+        columns += [raw_log_density(bound.log_density_bound.double(), spec.scaling, shape), bound.se]
     else:
         columns += [columns[0][:0]] * 2
     return dict(zip(LogDensities.__dataclass_fields__, (c.double().cpu().tolist() for c in columns), strict=True))
@@ -135,16 +135,14 @@ def fingerprint(model: Model, raw: np.ndarray, effort: Effort, seed: int) -> str
     return state.hexdigest()
 
 
-def begin(cache: Path, key: str) -> dict[int, dict[str, list[float]]]:
-    """What a cache holds for this key; the file is left ready for more."""
-    found = read_chunks(cache, key)
+def write_chunks(cache: Path, key: str, found: dict[int, dict[str, list[float]]]) -> None:
+    """A file of these chunks, whole or not at all."""
     lines = [{"key": key}, *({"chunk": chunk, **part} for chunk, part in found.items())]
     write_durably(cache, "".join(json.dumps(line) + "\n" for line in lines))
-    return found
 
 
 def read_chunks(cache: Path, key: str) -> dict[int, dict[str, list[float]]]:
-    """The chunks in a file with this key; a last line that was cut off by a kill is computed again."""
+    """The chunks in a file with this key, as far as it is whole."""
     found: dict[int, dict[str, list[float]]] = {}
     try:
         lines: Iterator[str] = iter(cache.read_text().splitlines(keepends=True))

@@ -20,7 +20,8 @@ import torch
 from scorefield.data import Data
 from scorefield.errors import UserError
 from scorefield.experiment.likelihood import Effort, LogDensities, log_densities
-from scorefield.experiment.train import validation_rows
+from scorefield.experiment.sample import check_place
+from scorefield.experiment.train import make_folder, validation_rows
 from scorefield.likelihood import bits_per_dim
 from scorefield.persistence import Model
 from scorefield.system import written_aside
@@ -51,6 +52,8 @@ def logprob(
     Raises:
         UserError: too few validation rows to calibrate with.
     """
+    if cache is not None:
+        make_folder(cache)
 
     def densities(rows: np.ndarray, name: str) -> LogDensities:
         place = None if cache is None else cache / f"{name}.jsonl"
@@ -90,10 +93,7 @@ def check_table(path: Path, overwrite: bool) -> None:
     """Refuses a file that could not be written, before anything is computed."""
     if path.suffix not in FORMATS:
         raise UserError(f"cannot write {path}: a table is a {' or a '.join(FORMATS)} file")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise UserError(f"cannot write {path}: it exists already; give another --out, or --overwrite")
+    check_place(path, overwrite)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -41,6 +41,11 @@ def check_output(path: Path, n: int, spec: ModelSpec, overwrite: bool = False) -
         raise UserError(f"a {suffix} shows at most {LIMITS[suffix]} samples, got -n {n}: use .npz or a folder of PNGs")
     if suffix == "" and len(spec.event_shape) != 3:
         raise UserError(f"a folder of PNGs holds images, and this model makes vectors: use {path}.npz")
+    check_place(path, overwrite)
+
+
+def check_place(path: Path, overwrite: bool = False) -> None:
+    """Refuses a file or folder whose place is used, does not exist or cannot be written; errors as in `check_output`."""
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir() or (path.exists() and not overwrite):

@@ -26,7 +26,7 @@ from torch import Tensor
 from scorefield.interfaces import Score, check_event
 from scorefield.models import predict_noise
 from scorefield.samplers import Geometric, Grid
-from scorefield.samplers.levels import check_steps, levels_of
+from scorefield.samplers.levels import check_counts, levels_of
 from scorefield.tensors import event_size, expand, sum_event
 
 
@@ -67,9 +67,7 @@ class ELBO:
     """σ_1 and σ_T; the model's range by default"""
 
     def __post_init__(self) -> None:
-        check_steps(1 if self.steps is None else self.steps)
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        check_counts(steps=1 if self.steps is None else self.steps, draws=self.draws)
 
     @torch.no_grad()
     def __call__(

@@ -24,7 +24,7 @@ from torch import Tensor
 from scorefield.densities import gaussian
 from scorefield.interfaces import Density, Field, Score, check_event
 from scorefield.jacobian_trace import Exact, Hutchinson, draw_probes, mean_of_probes, score_and_curvature
-from scorefield.processes import Node, time_at
+from scorefield.processes import Node, time_at, velocity_along
 from scorefield.samplers import DormandPrince, Geometric, ProbabilityFlow, RungeKutta4
 from scorefield.samplers.levels import levels_of
 from scorefield.tensors import event_size
@@ -111,21 +111,21 @@ class FlowLikelihood:
     ) -> tuple[Tensor, Tensor]:
         """The end of the path `(b, *event)` and the integral along it by each probe `(k, b)`."""
         levels = solver.grid(solver.steps, ends)[::-1]
-        first, last = solver.process.alpha(time_at(solver.process, [levels[0], levels[-1]])).tolist()
-        d = event_size(x)
+        times, d = time_at(solver.process, levels), event_size(x)
+        first, *_, last = solver.process.alpha(times).tolist()
 
         def slope(y: Tensor, at: Node) -> Tensor:
             position = y[:, :d].reshape(x.shape)
-            along = Field(model, at.sigma, cond)
+            along, point = Field(model, at.sigma, cond), position / at.alpha
             if probes is None:
-                score, trace, _ = self.trace(along, position / at.alpha)
+                score, trace, _ = self.trace(along, point)
                 traces = trace[None]
             else:
-                score, traces = score_and_curvature(along, position / at.alpha, probes)
-            move = at.drift * position - at.diffusion / (2 * at.alpha) * score
+                score, traces = score_and_curvature(along, point, probes)
+            move = velocity_along(score, at, position)
             return torch.cat([move.flatten(1), at.diffusion / (2 * at.alpha**2) * traces.T], 1)
 
-        advance = solver.integrator(levels)
+        advance = solver.integrator(times)
         y = torch.cat([first * x.flatten(1), x.new_zeros(len(x), 1 if probes is None else len(probes))], 1)
         for i in range(len(levels) - 1):
             y = advance(slope, i, y)

@@ -68,17 +68,22 @@ class Descent(ABC):
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Iterator[State]:
         levels = self.grid(self.steps, levels_of(self, model, self.coordinates))
-        step = self.stepper(model, levels, cond, generator)
-        yield State(x, x.new_tensor(levels[0]), {})
-        for i, following in enumerate(levels[1:]):
-            x = step(i, x)
-            yield State(x, x.new_tensor(following), {})
+        for state in walk(self.stepper(model, levels, cond, generator), levels, x):
+            yield state
         if self.to_zero:
-            yield State(denoise(model, x, levels[-1], cond), x.new_tensor(0.0), {})
+            yield State(denoise(model, state.x, levels[-1], cond), x.new_tensor(0.0), {})
 
     @abstractmethod
     def stepper(self, model: Score, levels: list[float], cond: Tensor | None, generator: torch.Generator | None) -> Step:
         """What takes each step between `levels`; made anew for each call, so it may remember."""
+
+
+def walk(step: Step, levels: list[float], x: Tensor) -> Iterator[State]:
+    """The states at `levels`, x being at the first; run under the caller's own grad mode."""
+    yield State(x, x.new_tensor(levels[0]), {})
+    for i, following in enumerate(levels[1:]):
+        x = step(i, x)
+        yield State(x, x.new_tensor(following), {})
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -19,12 +19,12 @@ from torch import Tensor
 from scorefield.integrate import EULER, HEUN, RK4, Tableau, dormand_prince, runge_kutta, stages
 from scorefield.interfaces import Score, State
 from scorefield.processes import EDM, Node, Process, nodes, time_at, velocity
-from scorefield.samplers.descent import Descent, Step
+from scorefield.samplers.descent import Descent, Step, walk
 from scorefield.samplers.levels import check_positive, levels_of
 
 Slope = Callable[[Tensor, Node], Tensor]
 Advance = Callable[[Slope, int, Tensor], Tensor]
-"""(dx/dt, i, x at levels[i]) -> x at levels[i + 1]"""
+"""(dx/dt, i, x at times[i]) -> x at times[i + 1]"""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,12 @@ class ProbabilityFlow(Descent):
         return self.process
 
     @abstractmethod
-    def integrator(self, levels: list[float]) -> Advance:
-        """What solves any differential equation in the process's time from level to level, downwards or upwards."""
+    def integrator(self, times: Tensor) -> Advance:
+        """What solves any differential equation in the process's time from each of `times` `(n,)` to the next."""
 
     def stepper(self, model: Score, levels: list[float], cond: Tensor | None, generator: torch.Generator | None) -> Step:
-        advance, alphas = self.integrator(levels), self.process.alpha(time_at(self.process, levels)).tolist()
+        times = time_at(self.process, levels)
+        advance, alphas = self.integrator(times), self.process.alpha(times).tolist()
 
         def slope(y: Tensor, at: Node) -> Tensor:
             return velocity(model, at, y, cond)
@@ -54,11 +55,7 @@ class ProbabilityFlow(Descent):
     def encode(self, model: Score, x: Tensor, cond: Tensor | None = None) -> Iterator[State]:
         """The same path upwards: x at σ_min to x at σ_max, which decodes to x again."""
         levels = self.grid(self.steps, levels_of(self, model, self.process))[::-1]
-        step = self.stepper(model, levels, cond, None)
-        yield State(x, x.new_tensor(levels[0]), {})
-        for i, following in enumerate(levels[1:]):
-            x = step(i, x)
-            yield State(x, x.new_tensor(following), {})
+        yield from walk(self.stepper(model, levels, cond, None), levels, x)
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,7 @@ class RungeKutta(ProbabilityFlow):
     def evaluations(self) -> int:
         return len(self.tableau.b)
 
-    def integrator(self, levels: list[float]) -> Advance:
-        times = time_at(self.process, levels)
+    def integrator(self, times: Tensor) -> Advance:
         looks, lengths = stages(self.tableau, times), times.diff().tolist()
         points = nodes(self.process, looks.flatten())
         per_step = [points[i : i + self.evaluations] for i in range(0, len(points), self.evaluations)]
@@ -127,13 +123,13 @@ class DormandPrince(ProbabilityFlow):
     def nfe(self) -> None:
         """Not known beforehand."""
 
-    def integrator(self, levels: list[float]) -> Advance:
-        times = time_at(self.process, levels).tolist()
+    def integrator(self, times: Tensor) -> Advance:
+        ends = times.tolist()
 
         def advance(slope: Slope, i: int, x: Tensor) -> Tensor:
             def at(y: Tensor, t: float) -> Tensor:
                 return slope(y, nodes(self.process, torch.tensor([t], dtype=torch.float64))[0])
 
-            return dormand_prince(at, x, times[i], times[i + 1], rtol=self.rtol, atol=self.atol)
+            return dormand_prince(at, x, ends[i], ends[i + 1], rtol=self.rtol, atol=self.atol)
 
         return advance

@@ -4,6 +4,7 @@ Samples come in fixed chunks with a random stream each, so that 10,000 samples b
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -66,10 +67,33 @@ def generate(
         cond = cond.expand(n) if cond.ndim == 0 else cond
         if len(cond) != n:
             raise ValueError(f"{n} samples need as many conditions, or one, got {len(cond)}")
-    for chunk in range(-(-n // CHUNK)):
+    for chunk in range(chunks(n)):
         generator = keyed_generator(seed, "samples", chunk, device=device)
-        start = sampler.start(model, (CHUNK, *event_shape), generator)
-        rows = torch.arange(chunk * CHUNK, (chunk + 1) * CHUNK, device=device).clamp(max=n - 1)
-        for state in sampler(model, start, None if cond is None else cond[rows], generator=generator):
-            watch(chunk, state)
-        yield state.x[: n - chunk * CHUNK]
+        part = None if cond is None else cond[full_rows(chunk, n, device=device)]
+        x = draw_chunk(model, sampler, (CHUNK, *event_shape), part, generator, partial(watch, chunk))
+        yield x[: n - chunk * CHUNK]
+
+
+def chunks(n: int, size: int = CHUNK) -> int:
+    """How many chunks n samples take."""
+    return -(-n // size)
+
+
+def full_rows(chunk: int, n: int, size: int = CHUNK, device: torch.device | str = "cpu") -> Tensor:
+    """Row numbers `(size,)` of a chunk; where fewer are left the last one again, for chunks are always drawn in full."""
+    return torch.arange(chunk * size, (chunk + 1) * size, device=device).clamp(max=n - 1)
+
+
+def draw_chunk(
+    model: Score,
+    sampler: StartingSampler,
+    shape: tuple[int, ...],
+    cond: Tensor | None,
+    generator: torch.Generator,
+    watch: Callable[[State], None],
+) -> Tensor:
+    """Samples of `shape` from their start to their last state, each state shown to `watch`."""
+    start = sampler.start(model, shape, generator)
+    for state in sampler(model, start, cond, generator=generator):
+        watch(state)
+    return state.x

@@ -32,7 +32,7 @@ from scorefield.interfaces import Score, State
 from scorefield.models import denoise
 from scorefield.samplers.descent import Descent, Step, noise_like
 from scorefield.samplers.exponential import ddim_step, step_towards
-from scorefield.samplers.levels import check_positive
+from scorefield.samplers.levels import check_counts, check_positive
 
 
 class LinearOperator(ABC):
@@ -193,10 +193,3 @@ class DPS(InverseSampler):
             return step_towards(corrected, x, sigma, levels[i + 1], 1.0, generator)
 
         return step
-
-
-def check_counts(**values: int) -> None:
-    """Raises `ValueError` naming the first value below 1."""
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -104,6 +104,13 @@ def check_steps(steps: int, at_least: int = 1) -> None:
         raise ValueError(f"steps must be at least {at_least}, got {steps}")
 
 
+def check_counts(**values: int) -> None:
+    """Raises `ValueError` naming the first value below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
 def check_positive(**values: float | None) -> None:
     """Raises `ValueError` naming the first value that is given and not positive and finite."""
     for name, value in values.items():

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scorefield.integrate import HEUN, runge_kutta
 from scorefield.interfaces import Score
 from scorefield.processes import EDM, Process, nodes, time_at
 from scorefield.samplers.descent import Descent, Step, noise_like
@@ -115,14 +116,15 @@ class Churn(Descent):
         low, high = self.churn_range
         gamma = min(self.churn / self.steps, math.sqrt(2) - 1)
 
+        def slope(x: Tensor, sigma: float) -> Tensor:
+            return -sigma * model.score(x, sigma, cond)
+
         def step(i: int, x: Tensor) -> Tensor:
             sigma, following = levels[i], levels[i + 1]
             if low <= sigma <= high and gamma > 0:
                 raised = min(sigma * (1 + gamma), levels[0])  # the model knows no more than its largest level
                 x = x + self.noise * math.sqrt(raised**2 - sigma**2) * noise_like(x, generator)
                 sigma = raised
-            first = -sigma * model.score(x, sigma, cond)
-            euler = x + (following - sigma) * first
-            return x + (following - sigma) / 2 * (first - following * model.score(euler, following, cond))
+            return runge_kutta(slope, x, (sigma, following), following - sigma, HEUN)
 
         return step
