@@ -1,7 +1,8 @@
 """Runs the pages of docs/learn and writes what they print, and their figures, where they show them.
 
 A page is Markdown. Its ```python blocks are executed from top to bottom in one namespace that starts with one function,
-`show(figure, name)`, which writes figures/NAME.png. What a block prints stands in the ```text block right below it.
+`show(figure, name)`, which writes figures/NAME.png, or the film figures/NAME.gif of a list of figures. What a block prints
+stands in the ```text block right below it.
 
     python docs/build.py                  all pages
     python docs/build.py 03 07            those whose names begin so
@@ -20,13 +21,14 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from scorefield.plots import figure_png
+from scorefield.plots import figure_png, save_film
 
 LEARN = Path(__file__).parent / "learn"
 FIGURES = LEARN / "figures"
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?P<output>\n```text\n(?P<shown>.*?)```\n)?", re.DOTALL)
 
-Show = Callable[[Figure, str], None]
+Show = Callable[[Figure | list[Figure], str], None]
+COLOURS = 128
 
 
 class Block(NamedTuple):
@@ -63,11 +65,16 @@ def rebuilt(text: str, blocks: list[Block]) -> str:
     return text
 
 
-def save(figure: Figure, name: str) -> None:
-    """Write figures/NAME.png, with a palette: a third of the size."""
+def save(figure: Figure | list[Figure], name: str) -> None:
+    """Write figures/NAME.png, or a film NAME.gif of several figures, with a palette: a third of the size."""
     FIGURES.mkdir(exist_ok=True)
-    picture = Image.open(io.BytesIO(figure_png(figure))).convert("RGB")
-    picture.quantize(128).save(FIGURES / f"{name}.png", optimize=True)
+    if isinstance(figure, list):
+        return save_film([drawn(frame).quantize(16) for frame in figure], FIGURES / f"{name}.gif")
+    drawn(figure).quantize(COLOURS).save(FIGURES / f"{name}.png", optimize=True)
+
+
+def drawn(figure: Figure) -> Image.Image:
+    return Image.open(io.BytesIO(figure_png(figure))).convert("RGB")
 
 
 def main(prefixes: list[str]) -> None:

@@ -47,14 +47,14 @@ class Mutant:
 
 MUTANTS = [
     Mutant("models.py", "return -1 / total, d / (s", "return -1 / total, -d / (s"),
-    Mutant("models.py", "d / (s * total.sqrt())", "1 / (s * total.sqrt())"),
+    Mutant("models.py", "d / (s * total**0.5)", "1 / (s * total**0.5)"),
     Mutant("models.py", "total = s**2 + d**2", "total = s**2 + 1"),
-    Mutant("models.py", "return -1 / (1 + s**2), -(1", "return -1 / (1 + s), -(1"),
+    Mutant("models.py", "return -1 / (1 + s**2), -((1", "return -1 / (1 + s), -((1"),
     Mutant("models.py", "return -1 / (s * (1 + s)), -1", "return -1 / (1 + s), -1"),
     Mutant("models.py", "return 0 * s, -1 / s,", "return 0 * s, 1 / s,"),
     Mutant("models.py", "return 0 * s, 1 / s,", "return 0 * s, 1 / s**2,"),
     Mutant("models.py", "return -1 / s**2, 1 / s**2,", "return -1 / s**2, 1 / s,"),
-    Mutant("models.py", "sigma.log() / 4", "sigma.log()"),
+    Mutant("models.py", "log / 4)", "log)"),
     Mutant("models.py", "sum_event(x**2) / 2", "sum_event(x**2)"),
     Mutant("models.py", "c.out / c.inner * phi", "c.out * phi"),
     Mutant("models.py", "return x + s**2 * model", "return x - s**2 * model"),

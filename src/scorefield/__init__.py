@@ -37,6 +37,7 @@ from scorefield.errors import RunError, UserError
 from scorefield.guidance import AutoGuidance, ClassifierFreeGuidance
 from scorefield.interfaces import Density, Energy, Field, JacobianTrace, Loss, Objective, Sampler, Score, State, TraceEstimate
 from scorefield.jacobian_trace import Exact, FiniteDifference, Hutchinson
+from scorefield.likelihood import ELBO, FlowLikelihood, bits_per_dim
 from scorefield.models import (
     EnergyModel,
     InnerProduct,
@@ -121,19 +122,19 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 __all__ = [
-    "DDIM", "DPS", "EDM", "VE", "VP", "Ancestral", "AnnealedLangevin", "AutoGuidance", "Banana", "BlockAverage", "Churn",
-    "ClassifierFreeGuidance", "ConcreteScore", "ConcreteScoreMatching", "Cosine", "DPMSolver", "DenoisingAt",
+    "DDIM", "DPS", "EDM", "ELBO", "VE", "VP", "Ancestral", "AnnealedLangevin", "AutoGuidance", "Banana", "BlockAverage",
+    "Churn", "ClassifierFreeGuidance", "ConcreteScore", "ConcreteScoreMatching", "Cosine", "DPMSolver", "DenoisingAt",
     "DenoisingScoreMatching", "Density", "DiscreteDensity", "DormandPrince", "DoubleWell", "EDMWeighting", "Energy",
     "EnergyModel", "Euler", "EulerMaruyama", "Exact", "ExplicitScoreMatching", "Field", "FiniteDifference",
-    "FiniteDifferenceScoreMatching", "FiniteSoftmax", "Funnel", "GaussianMixture", "GeneralisedScoreMatching", "Geometric",
-    "Gradient", "Heun", "Hutchinson", "ImplicitScoreMatching", "InnerProduct", "JacobianTrace", "Langevin", "LogNormal",
-    "LogUniform", "Loss", "MLPConfig", "Marginalisation", "Mask", "MaximumLikelihood", "Mixture", "ModelSpec",
-    "NetworkFeatures", "Objective", "Operator", "OperatorRatio", "Pairwise", "Parameterisation", "PixelPCA", "PlainEnergy",
-    "PlainScore", "PowerWeighting", "PredictorCorrector", "Process", "Product", "PseudoLikelihood", "RatioMatching",
-    "Ratios", "RePaint", "Reading", "Record", "RectifiedFlow", "Ring", "Run", "RunError", "RungeKutta4", "Sampler", "Score",
-    "ScoreModel", "SlicedScoreMatching", "State", "StudentT", "SubVP", "TraceEstimate", "Training", "UNetConfig",
-    "UserError", "WithoutNoise", "checkerboard", "denoise", "eight_gaussian_points", "eight_gaussians", "enumerate_states",
-    "evaluate", "evaluate_samples", "gaussian", "generate", "load", "log_conditionals", "log_partition_exact",
-    "neighbour_log_ratios", "open_data", "pinwheel", "predict_noise", "product_of_gaussians", "ratios", "recipe",
-    "ring_of_gaussians", "save_model", "swiss_roll", "train", "two_moons", "write_samples",
+    "FiniteDifferenceScoreMatching", "FiniteSoftmax", "FlowLikelihood", "Funnel", "GaussianMixture",
+    "GeneralisedScoreMatching", "Geometric", "Gradient", "Heun", "Hutchinson", "ImplicitScoreMatching", "InnerProduct",
+    "JacobianTrace", "Langevin", "LogNormal", "LogUniform", "Loss", "MLPConfig", "Marginalisation", "Mask",
+    "MaximumLikelihood", "Mixture", "ModelSpec", "NetworkFeatures", "Objective", "Operator", "OperatorRatio", "Pairwise",
+    "Parameterisation", "PixelPCA", "PlainEnergy", "PlainScore", "PowerWeighting", "PredictorCorrector", "Process", "Product",
+    "PseudoLikelihood", "RatioMatching", "Ratios", "RePaint", "Reading", "Record", "RectifiedFlow", "Ring", "Run", "RunError",
+    "RungeKutta4", "Sampler", "Score", "ScoreModel", "SlicedScoreMatching", "State", "StudentT", "SubVP", "TraceEstimate",
+    "Training", "UNetConfig", "UserError", "WithoutNoise", "bits_per_dim", "checkerboard", "denoise", "eight_gaussian_points",
+    "eight_gaussians", "enumerate_states", "evaluate", "evaluate_samples", "gaussian", "generate", "load", "log_conditionals",
+    "log_partition_exact", "neighbour_log_ratios", "open_data", "pinwheel", "predict_noise", "product_of_gaussians", "ratios",
+    "recipe", "ring_of_gaussians", "save_model", "swiss_roll", "train", "two_moons", "write_samples",
 ]  # fmt: skip

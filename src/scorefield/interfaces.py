@@ -137,22 +137,26 @@ class Sampler(Protocol):
 
 
 def check_sigma(sigma: float | Tensor, x: Tensor, sigma_range: tuple[float, float]) -> Tensor:
-    """σ as `(b,)`, after checking it against the range a model was trained on.
+    """σ as `(b,)`, after checking it against the range a model was trained on; errors as in `check_level`."""
+    check_level(sigma, sigma_range)
+    return noise_levels(sigma, x)
+
+
+def check_level(sigma: float | Tensor, sigma_range: tuple[float, float]) -> None:
+    """Refuses a number, or a tensor that holds one, outside the range a model was trained on.
 
     Raises:
         ValueError: a level outside `sigma_range` (a relative slack of 1e-5 allows for float32), infinite, or NaN.
     """
-    s = noise_levels(sigma, x)
     low, high = sigma_range
     if isinstance(sigma, Tensor):
-        ends = torch.stack(torch.aminmax(s.detach())).tolist() if s.numel() else []
+        ends = torch.stack(torch.aminmax(sigma.detach())).tolist() if sigma.numel() else []
     else:  # a number needs no tensor, whose values a device would have to be waited for
         ends = [float(sigma)]
     for value in ends:
         if not low * (1 - 1e-5) <= value <= high * (1 + 1e-5) or value == math.inf:
             allowed = f"{low:g}" if low == high else f"in [{low:g}, {high:g}{']' if high < math.inf else ')'}"
             raise ValueError(f"sigma must be {allowed}, got {value:g}: this model answers for no other level")
-    return s
 
 
 def check_score(value: Tensor, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ Reference: Karras et al. 2022, arXiv:2206.00364 (table 1, eq. 7); Salimans & Ho 
 Liu et al. 2022, arXiv:2209.03003 (flow); Song & Ermon 2019, arXiv:1907.05600 (ncsn).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -19,19 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.data.scaling import Scaling
-from scorefield.interfaces import Energy, Score, check_event, check_scalar, check_score, check_sigma
+from scorefield.interfaces import Energy, Score, check_event, check_level, check_scalar, check_score, check_sigma
 from scorefield.tensors import expand, noise_levels, sum_event
 
+Levels = float | Tensor
+"""a number for all examples, or one for each, `(b,)`"""
 ParameterisationName = Literal["edm", "noise", "data", "v", "flow", "ncsn"]
 
 
 class Coefficients(NamedTuple):
-    """The four numbers at each noise level, `(b,)`."""
+    """The four numbers, numbers or `(b,)` as σ is."""
 
-    skip: Tensor
-    out: Tensor
-    inner: Tensor
-    noise: Tensor
+    skip: Levels
+    out: Levels
+    inner: Levels
+    noise: Levels
 
 
 @dataclass(frozen=True)
@@ -53,37 +56,38 @@ class Parameterisation:
         if not self.sigma_data > 0:
             raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
 
-    def coefficients(self, sigma: Tensor) -> Coefficients:
-        """c_skip, c_out, c_in and c_noise at σ `(b,)`."""
-        return Coefficients(*ROWS[self.name](sigma, self.sigma_data), sigma.log() / 4)
+    def coefficients(self, sigma: Levels) -> Coefficients:
+        """c_skip, c_out, c_in and c_noise at σ."""
+        log = sigma.log() if isinstance(sigma, Tensor) else math.log(sigma)
+        return Coefficients(*ROWS[self.name](sigma, self.sigma_data), log / 4)
 
 
-def _edm(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+def _edm(s: Levels, d: float) -> tuple[Levels, Levels, Levels]:
     total = s**2 + d**2
-    return -1 / total, d / (s * total.sqrt()), total.rsqrt()
+    return -1 / total, d / (s * total**0.5), total**-0.5
 
 
-def _noise(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
-    return 0 * s, -1 / s, (1 + s**2).rsqrt()
+def _noise(s: Levels, d: float) -> tuple[Levels, Levels, Levels]:
+    return 0 * s, -1 / s, (1 + s**2) ** -0.5
 
 
-def _data(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
-    return -1 / s**2, 1 / s**2, (1 + s**2).rsqrt()
+def _data(s: Levels, d: float) -> tuple[Levels, Levels, Levels]:
+    return -1 / s**2, 1 / s**2, (1 + s**2) ** -0.5
 
 
-def _v(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
-    return -1 / (1 + s**2), -(1 + s**2).rsqrt() / s, (1 + s**2).rsqrt()
+def _v(s: Levels, d: float) -> tuple[Levels, Levels, Levels]:
+    return -1 / (1 + s**2), -((1 + s**2) ** -0.5) / s, (1 + s**2) ** -0.5
 
 
-def _flow(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+def _flow(s: Levels, d: float) -> tuple[Levels, Levels, Levels]:
     return -1 / (s * (1 + s)), -1 / (s * (1 + s)), 1 / (1 + s)
 
 
-def _ncsn(s: Tensor, d: float) -> tuple[Tensor, Tensor, Tensor]:
+def _ncsn(s: Levels, d: float) -> tuple[Levels, Levels, Levels]:
     return 0 * s, 1 / s, 0 * s + 1
 
 
-ROWS: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor, Tensor]]] = {
+ROWS: dict[str, Callable[[Levels, float], tuple[Levels, Levels, Levels]]] = {
     "edm": _edm, "noise": _noise, "data": _data, "v": _v, "flow": _flow, "ncsn": _ncsn,
 }  # fmt: skip
 
@@ -127,6 +131,16 @@ def check_classes(cond: Tensor | None, x: Tensor, classes: tuple[str, ...]) -> N
             raise ValueError(f"classes are numbers from 0 to {len(classes) - 1}, or -1 for none, got {label}")
 
 
+def coefficients(spec: ModelSpec, sigma: float | Tensor, x: Tensor) -> Coefficients:
+    """The four numbers at a checked σ, with c_noise as networks take it, `(b,)`.
+
+    A number is calculated with as one: tensors of a few entries cost small networks up to a fifth of their time.
+    """
+    check_level(sigma, spec.sigma_range)
+    c = spec.parameterisation.coefficients(noise_levels(sigma, x) if isinstance(sigma, Tensor) else sigma)
+    return c._replace(noise=noise_levels(c.noise, x))
+
+
 class ScoreModel(nn.Module):
     """A direct score: any `network(u, c_noise, cond) -> like u` dressed by a parameterisation.
 
@@ -150,7 +164,7 @@ class ScoreModel(nn.Module):
         """
         check_event(x, self.spec.event_shape)
         check_classes(cond, x, self.spec.classes)
-        c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
+        c = coefficients(self.spec, sigma, x)
         output = check_score(self.network(expand(c.inner, x) * x, c.noise, cond), x).to(x.dtype)
         return expand(c.skip, x) * x + expand(c.out, x) * output
 
@@ -181,7 +195,7 @@ class EnergyModel(Energy):
         """
         check_event(x, self.spec.event_shape)
         check_classes(cond, x, self.spec.classes)
-        c = self.spec.parameterisation.coefficients(check_sigma(sigma, x, self.sigma_range))
+        c = coefficients(self.spec, sigma, x)
         phi = scalar(self.network(expand(c.inner, x) * x, c.noise, cond), x).to(x.dtype)
         return c.skip * sum_event(x**2) / 2 + c.out / c.inner * phi
 

@@ -45,7 +45,13 @@ PICTURES = {
     ),
     "learning_curve.png": ("Learning curve", "loss on training and held-out data against training examples seen"),
     "loss_by_sigma.png": ("Loss by noise level", "loss on training and held-out data at the end, by noise level"),
+    "bound_by_sigma.png": (
+        "Where the bits are",
+        "what each range of noise levels adds to the evidence bound of held-out data, bars of two standard errors",
+    ),
 }
+WHERE = {"neighbours.png": ", for images, on the run's own data", "bound_by_sigma.png": " with likelihoods"}
+"""which evaluations make pictures that not all make"""
 PIXEL_ART = ("samples.png", "film.gif", "neighbours.png")
 OF_VECTORS = {"samples.png": " (orange) over held-out data (grey)", "film.gif": ", the first two coordinates"}
 
@@ -164,7 +170,7 @@ def picture(folder: Path, name: str) -> str:
     title, description = PICTURES[name]
     path = folder / name
     if not path.exists():
-        hint = ", for images, on the run's own data" if name == "neighbours.png" else ""
+        hint = WHERE.get(name, "")
         return (
             f"<figure><h2>{title}</h2>{missing(f'There is no {name} here; it is made by scorefield evaluate{hint}.')}</figure>"
         )

@@ -12,15 +12,17 @@ def noise_levels(sigma: float | Tensor, x: Tensor) -> Tensor:
     Raises:
         ValueError: `sigma` is neither a scalar nor of shape `(b,)`.
     """
+    if isinstance(sigma, int | float):
+        return x.new_full((len(x),), sigma)
     s = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if s.ndim > 1 or (s.ndim == 1 and len(s) not in (1, len(x))):
         raise ValueError(f"sigma must be a scalar or of shape ({len(x)},), got {tuple(s.shape)}")
     return s.expand(len(x))
 
 
-def expand(values: Tensor, x: Tensor) -> Tensor:
-    """Values `(b,)` shaped `(b, 1, …, 1)` so that they broadcast against `x` `(b, *event)`."""
-    return values.reshape(-1, *[1] * (x.ndim - 1))
+def expand(values: float | Tensor, x: Tensor) -> float | Tensor:
+    """Values `(b,)` shaped `(b, 1, …, 1)` so that they broadcast against `x` `(b, *event)`; a number stays one."""
+    return values if isinstance(values, int | float) else values.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def sum_event(x: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def test_evaluate_writes_records_pictures_and_a_report(run: Path, capsys: pytest
     written = set(re.findall(r"wrote run/(\S+)", captured.err))
     assert written == {
         "samples.png", "film.gif", "neighbours.png", "learning_curve.png", "loss_by_sigma.png", "evaluation.json",
-        "report.html", "likelihood.jsonl",
+        "report.html", "likelihood.jsonl", "bound_by_sigma.png",
     }  # fmt: skip
     assert all((run / name).stat().st_size > 0 for name in written)
     records = json.loads((run / "evaluation.json").read_text())

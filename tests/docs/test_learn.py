@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 NUMBER = re.compile(r"[-−]?\d+(?:\.(\d+))?(?:e([-+]\d+))?")
 ORDER = [
     "density-and-softmax", "energies-and-z", "kl-to-fisher", "implicit-score-matching", "hutchinson", "sliced", "denoising",
-    "covariate-shift", "many-noise-scales",
+    "covariate-shift", "many-noise-scales", "diffusion", "likelihood", "typicality",
 ]  # fmt: skip
 
 
@@ -76,12 +76,14 @@ def test_what_agreement_means(shown: str, printed: str, same: bool) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_runs_and_prints_what_it_shows(page: Path) -> None:
     """Its figures are those that it shows, in that order."""
-    drawn: dict[str, Figure] = {}
+    drawn: dict[str, list[Figure]] = {}
 
-    def show(figure: Figure, name: str) -> None:
+    def show(figure: Figure | list[Figure], name: str) -> None:
+        frames = figure if isinstance(figure, list) else [figure]
+        name += ".gif" if isinstance(figure, list) else ".png"
         assert name not in drawn
-        assert figure.axes
-        drawn[name] = figure
+        assert all(frame.axes for frame in frames)
+        drawn[name] = frames
 
     with torch.random.fork_rng():
         blocks = list(build.execute(page, show))
@@ -104,7 +106,7 @@ def test_a_page_has_its_parts_and_its_neighbours(page: Path) -> None:
 
 def test_the_order_of_the_pages_is_that_of_the_index() -> None:
     assert [page.stem for page in PAGES] == [f"{i:02d}-{name}" for i, name in enumerate(ORDER, 1)]
-    index = re.findall(r"^\d\. \[.*?\]\((.*?)\)", (DOCS / "learn" / "README.md").read_text(), re.MULTILINE)
+    index = re.findall(r"^\d+\. \[.*?\]\((.*?)\)", (DOCS / "learn" / "README.md").read_text(), re.MULTILINE)
     assert index == [page.name for page in PAGES]
     assert "](docs/learn/README.md)" in (DOCS.parent / "README.md").read_text()
 
@@ -112,12 +114,12 @@ def test_the_order_of_the_pages_is_that_of_the_index() -> None:
 def test_no_figure_is_left_over() -> None:
     used = [name for page in PAGES for name in figures(page)]
     assert len(set(used)) == len(used)
-    assert {path.stem for path in build.FIGURES.iterdir()} == set(used)
+    assert {path.name for path in build.FIGURES.iterdir()} == set(used)
 
 
 def figures(page: Path) -> list[str]:
     """Names of the pictures a page shows; each has a description."""
-    found = re.findall(r"^!\[(.*?)\]\(figures/(.*?)\.png\)$", page.read_text(), re.MULTILINE)
+    found = re.findall(r"^!\[(.*?)\]\(figures/(.*?\.(?:png|gif))\)$", page.read_text(), re.MULTILINE)
     assert all(len(description) > 20 for description, _ in found)
     return [name for _, name in found]
 

@@ -9,8 +9,10 @@ import torch
 from scorefield.data.scaling import Scaling
 from scorefield.experiment.likelihood import CHUNK, Effort, independent_pixels, log_densities
 from scorefield.experiment.logprob import conformal_p_values
+from scorefield.likelihood import ELBO
 from scorefield.models import ModelSpec, ScoreModel
 from scorefield.networks import MLPConfig
+from scorefield.randomness import keyed_generator
 
 EFFORT = Effort(steps=3, probes=2, draws=2)
 
@@ -33,12 +35,26 @@ def test_an_interrupted_computation_goes_on(tmp_path: Path) -> None:
         log_densities(model(), rows, EFFORT, cache=cache, watch=stop)
     assert len(cache.read_text().splitlines()) == 2
     again = log_densities(model(), rows, EFFORT, cache=cache)
-    for name in ("log_density", "se", "bound", "bound_se"):
+    for name in ("log_density", "se", "bound", "bound_se", "terms"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
         assert len(getattr(whole, name)) == len(rows)
     other = log_densities(model(), rows, Effort(steps=4, probes=2, draws=0), cache=cache)  # other settings: begun anew
     assert not np.array_equal(other.log_density, whole.log_density)
-    assert len(other.bound) == 0
+    assert len(other.bound) == len(other.terms) == 0
+
+
+def test_the_terms_of_the_bound() -> None:
+    """They add up to it; L_T is KL(N(x, σ²) ‖ N(0, 1 + σ²)), and the diffusion part is that of the same draws."""
+    rows = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    score = model()
+    found = log_densities(score, rows, Effort(steps=3, probes=1, draws=4))
+    assert found.terms.shape == (6, 4 + 2)
+    np.testing.assert_allclose(found.terms.sum(1), -found.bound, rtol=1e-6)
+    x, total = (rows - [1, 0, 2]) / [2, 1, 0.5], 1 + 10.0**2
+    prior = ((x**2 + 100) / total - 1 - np.log(100 / total)).sum(1) / 2
+    np.testing.assert_allclose(found.terms[:, -1], prior, rtol=1e-5)
+    bound = ELBO(draws=4)(score, torch.from_numpy(x).float(), generator=keyed_generator(0, "bound", 0))
+    np.testing.assert_allclose(found.terms[:, 1:-1].sum(1), bound.diffusion, rtol=1e-5)
 
 
 def test_raw_units() -> None:

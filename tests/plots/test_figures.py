@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
-from scorefield.plots import figure_png, learning_curve, loss_by_sigma, scatter, window
+from scorefield.plots import bound_by_sigma, figure_png, learning_curve, loss_by_sigma, scatter, window
 
 
 def record(kind: str, step: int, loss: float, by_sigma: list[float | None] | None = None) -> dict[str, Any]:
@@ -47,6 +48,16 @@ def test_loss_by_sigma_is_the_mean_of_the_last_ten_records() -> None:
     figure = loss_by_sigma(log)
     assert lines(figure) == {"training": [(0.1, 1), (10, 6)], "held out": [(0.1, 2), (1, 3)]}
     assert figure.axes[0].get_xscale() == "log"
+
+
+def test_the_bars_of_a_bound() -> None:
+    """A bar's height is the mean over rows, its width a stratum of log σ; the title names both ends and the sum."""
+    terms = np.array([[-3.0, 1.0, 4.0, 0.5], [-5.0, 3.0, 6.0, 0.5]])
+    figure = bound_by_sigma(terms, (0.01, 1.0), "nats")
+    axes = figure.axes[0]
+    bars = [(p.get_x(), p.get_width(), p.get_height()) for p in axes.patches if isinstance(p, Rectangle)]
+    assert bars == [pytest.approx((0.01, 0.09, 2)), pytest.approx((0.1, 0.9, 5))]
+    assert axes.get_title() == "3.5 nats: last step to the data -4, all levels 7, prior 0.5"
 
 
 @pytest.mark.parametrize("draw", [learning_curve, loss_by_sigma])

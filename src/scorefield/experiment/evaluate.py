@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefield.data import Data, ScaledRows, random_rows
 from scorefield.errors import UserError
 from scorefield.experiment.config import Run
-from scorefield.experiment.likelihood import Effort, log_densities, summary
+from scorefield.experiment.likelihood import Effort, log_densities, summary, unit_of
 from scorefield.experiment.sample import Film, Watch, arrays, write_picture
 from scorefield.experiment.samplers import in_precision
 from scorefield.interfaces import State
@@ -20,7 +20,7 @@ from scorefield.likelihood import prior_mismatch
 from scorefield.metrics import Features, PixelPCA, Record, evaluate_samples, nearest
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model
-from scorefield.plots import figure_png, learning_curve, loss_by_sigma, neighbour_rows, scatter
+from scorefield.plots import bound_by_sigma, figure_png, learning_curve, loss_by_sigma, neighbour_rows, scatter
 from scorefield.randomness import keyed_generator
 from scorefield.samplers import CHUNK, StartingSampler, generate
 from scorefield.system import write_durably, written_aside
@@ -95,13 +95,12 @@ def evaluate(
     rows = random_rows(len(test), LOSS_ROWS, seed, "loss")
     records = losses(run, model, test[rows], rows_of(labels, rows), device, seed)
     records += evaluate_samples(samples, train, test, features, seed=seed, memorisation=own)
-    records += likelihoods(model, data, folder, likelihood_rows, effort, seed, device, watch_rows)
+    more, more_written = likelihoods(model, data, folder, likelihood_rows, effort, seed, device, watch_rows)
+    records += more
     if not own:
         records = [replace(r, unit=f"{r.unit}; on {data.source}") for r in records]
 
-    written = sample_pictures(spec, film, samples, test, folder)
-    if likelihood_rows:
-        written.append(folder / LIKELIHOOD_FILE)
+    written = [*more_written, *sample_pictures(spec, film, samples, test, folder)]
     if own and len(spec.event_shape) == 3:
         written.append(neighbour_picture(spec, samples[:NEIGHBOUR_ROWS], train, folder / "neighbours.png"))
     written += [*curves(folder), folder / "evaluation.json"]
@@ -158,16 +157,22 @@ def likelihoods(
     seed: int,
     device: torch.device | str,
     watch: Callable[[int], None],
-) -> list[Record]:
-    """Log-densities, or bits per dimension, of random held-out rows."""
-    test = data.splits["test"].x
+) -> tuple[list[Record], list[Path]]:
+    """Log-densities, or bits per dimension, of random held-out rows; the cache, and a picture of the bound's terms."""
+    spec, test = model.spec, data.splits["test"].x
     if n == 0:
-        return []
+        return [], []
     rows = np.array(test[random_rows(len(test), n, seed, "likelihood")])
     cache = folder / LIKELIHOOD_FILE
     found = log_densities(model, rows, effort, seed=seed, device=device, cache=cache, watch=watch)
-    mismatch = Record("log-density lost by the prior", lost_by_prior(model.spec, data), None, n, "nats", None)
-    return [*summary(found, model.spec, data.splits["train"].x, rows, seed), mismatch]
+    written = [cache]
+    if len(found.terms) > 1:
+        unit = unit_of(spec)
+        written.append(folder / "bound_by_sigma.png")
+        figure = bound_by_sigma(abs(unit.factor) * found.terms, spec.sigma_range, unit.short)
+        write_durably(written[-1], figure_png(figure))
+    mismatch = Record("log-density lost by the prior", lost_by_prior(spec, data), None, n, "nats", None)
+    return [*summary(found, spec, data.splits["train"].x, rows, seed), mismatch], written
 
 
 def lost_by_prior(spec: ModelSpec, data: Data) -> float:

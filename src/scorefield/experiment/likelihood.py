@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from scorefield.errors import RunError, UserError
 from scorefield.jacobian_trace import Hutchinson
-from scorefield.likelihood import ELBO, FlowLikelihood, dequantise, raw_log_density
+from scorefield.likelihood import ELBO, Bound, FlowLikelihood, dequantise, raw_log_density
 from scorefield.metrics.record import Record, mean_estimate
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model
@@ -54,7 +55,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class LogDensities:
-    """One number for each row, nats in the units of the raw data; `(n,)` each."""
+    """Nats in the units of the raw data for each of n rows; `(n,)` each, but `terms`."""
 
     log_density: np.ndarray
     """by the probability flow"""
@@ -63,6 +64,8 @@ class LogDensities:
     bound: np.ndarray
     """evidence lower bound of the diffusion's chain; empty if it was left out"""
     bound_se: np.ndarray
+    terms: np.ndarray
+    """what minus the bound is the sum of `(n, draws + 2)`: L_0, equal strata of log σ from small to large, L_T"""
 
 
 def log_densities(
@@ -117,10 +120,19 @@ def compute(
     if effort.draws:
         bound = ELBO(draws=effort.draws)(model, x, generator=keyed_generator(seed, "bound", chunk, device=device))
         assert bound.se is not None  # of two draws or more, which Effort sees to
-        columns += [raw_log_density(bound.log_density_bound.double(), spec.scaling, shape), bound.se]
+        shares = stratum_shares(bound, spec.sigma_range)
+        last = -raw_log_density(-bound.reconstruction.double(), spec.scaling, shape)
+        terms = torch.stack([last, *shares.double(), bound.prior.double()], 1)
+        columns += [-terms.sum(1), bound.se, terms]
     else:
-        columns += [columns[0][:0]] * 2
+        columns += [columns[0][:0]] * 3
     return dict(zip(LogDensities.__dataclass_fields__, (c.double().cpu().tolist() for c in columns), strict=True))
+
+
+def stratum_shares(bound: Bound, sigma_range: tuple[float, float]) -> Tensor:
+    """What each stratum of log σ adds to the diffusion part `(draws, b)`."""
+    low, high = sigma_range
+    return math.log(high / low) / len(bound.density) * bound.density
 
 
 def fingerprint(model: Model, raw: np.ndarray, effort: Effort, seed: int) -> str:
@@ -131,7 +143,9 @@ def fingerprint(model: Model, raw: np.ndarray, effort: Effort, seed: int) -> str
         state.update(weight.detach().cpu().numpy().tobytes())
     for start in range(0, len(raw), 4096):
         state.update(np.ascontiguousarray(raw[start : start + 4096]).tobytes())
-    state.update(json.dumps([asdict(effort), seed, asdict(model.spec)], default=str).encode())
+    state.update(
+        json.dumps([list(LogDensities.__dataclass_fields__), asdict(effort), seed, asdict(model.spec)], default=str).encode()
+    )
     return state.hexdigest()
 
 
@@ -157,14 +171,25 @@ def read_chunks(cache: Path, key: str) -> dict[int, dict[str, list[float]]]:
     return found
 
 
+class Unit(NamedTuple):
+    """What densities of some data are quoted in: `factor` times nats is `name`, in `short` units."""
+
+    name: str
+    short: str
+    factor: float
+
+
+def unit_of(spec: ModelSpec) -> Unit:
+    """Bits per dimension of integer data, nats of other."""
+    if spec.scaling.levels is None:
+        return Unit("log-density", "nats", 1.0)
+    return Unit("bits per dimension", "bits/dim", -1 / (math.prod(spec.event_shape) * math.log(2)))
+
+
 def summary(found: LogDensities, spec: ModelSpec, train: np.ndarray, rows: np.ndarray, seed: int) -> list[Record]:
     """Means over rows, whose standard errors hold rows, dequantisation noise and probes together, and what they must beat."""
-    d, n = math.prod(spec.event_shape), len(rows)
-    levels = spec.scaling.levels
-    unit = f"at sigma {spec.sigma_range[0]:g}"
-    name, factor, unit = ("log-density", 1.0, f"nats, {unit}") if levels is None else (
-        "bits per dimension", -1 / (d * math.log(2)), f"bits/dim of {levels} levels, {unit}",
-    )  # fmt: skip
+    n, levels, (name, short, factor) = len(rows), spec.scaling.levels, unit_of(spec)
+    unit = f"{short}{'' if levels is None else f' of {levels} levels'}, at sigma {spec.sigma_range[0]:g}"
     estimates = [("probability flow", found.log_density), ("evidence bound", found.bound)]
     records = [
         Record(f"{name}, {which}", *mean_estimate(torch.from_numpy(factor * values)), n, unit, seed)

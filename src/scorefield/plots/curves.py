@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from scorefield.plots.style import BLUE, FONT, ORANGE, label, new_figure, note
+from scorefield.plots.style import BLUE, FONT, GREY, ORANGE, label, new_figure, note
 
 LogRecord = dict[str, Any]
 SMOOTHING = 50
@@ -56,6 +56,26 @@ def loss_by_sigma(log: list[LogRecord]) -> Figure:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=FONT - 1, frameon=False)
+    return figure
+
+
+def bound_by_sigma(terms: np.ndarray, sigma_range: tuple[float, float], unit: str) -> Figure:
+    """An evidence bound's parts: a bar for each of equal strata of log σ, its mean over rows with two standard errors.
+
+    Args:
+        terms: `(n, strata + 2)` in `unit`, losses: L_0, the strata from small to large σ, L_T; both ends are named in words.
+    """
+    figure, axes = new_figure()
+    label(axes, "noise level σ (standard deviations of the data)", unit)
+    means, errors = terms.mean(0), terms.std(0, ddof=1) / len(terms) ** 0.5
+    edges = np.geomspace(*sigma_range, terms.shape[1] - 1)
+    axes.bar(edges[:-1], means[1:-1], np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
+    axes.errorbar(np.sqrt(edges[1:] * edges[:-1]), means[1:-1], 2 * errors[1:-1], fmt="none", ecolor=GREY, capsize=2)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    ends = f"last step to the data {means[0]:.3g}, all levels {means[1:-1].sum():.3g}, prior {means[-1]:.2g}"
+    axes.set_title(f"{means.sum():.3g} {unit}: {ends}", fontsize=FONT - 3)
     return figure
 
 
