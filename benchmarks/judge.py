@@ -22,6 +22,7 @@ class Judge:
     def __init__(self, path: Path, name: str, folder: str = "") -> None:
         if not path.exists():
             sys.exit(f"there is no judge at {path}: nothing to measure with")
+        self.name = name
         spec = importlib.util.spec_from_file_location("judge", path)
         assert spec is not None
         assert spec.loader is not None

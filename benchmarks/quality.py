@@ -32,7 +32,7 @@ from scorefield.samplers import generate
 Cell = dict[str, Any]
 
 
-def measure(model: Any, judge: Judge, name: Any, nfe: int, seed: int, n: int) -> Cell | None:
+def measure(run: Path, model: Any, judge: Judge, name: Any, nfe: int, seed: int, n: int) -> Cell | None:
     """One cell; None where the sampler cannot do with so few evaluations."""
     adaptive = name == "dormand-prince"
     try:
@@ -55,15 +55,16 @@ def measure(model: Any, judge: Judge, name: Any, nfe: int, seed: int, n: int) ->
     pixels = arrays(torch.cat(parts), model.spec)
     confidence = judge.probabilities(pixels).max(1)[0].mean().item()
     return {
-        "sampler": name, "nfe": nfe, "used": calls / drawn, "seed": seed, "n": n, "frechet": judge.frechet(pixels),
-        "confidence": confidence, "seconds": time.perf_counter() - began,
+        "on": judge.name, "run": str(run), "n": n, "sampler": name, "nfe": nfe, "used": calls / drawn, "seed": seed,
+        "frechet": judge.frechet(pixels), "confidence": confidence, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 
-def read(path: Path) -> dict[tuple[str, int, int], Cell]:
-    """The cells a file holds."""
+def read(path: Path, on: str, run: Path, n: int) -> dict[tuple[str, int, int], Cell]:
+    """The cells a file holds of this judge, run and number of samples."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return {(cell["sampler"], cell["nfe"], cell["seed"]): cell for cell in map(json.loads, lines)}
+    cells = [cell for cell in map(json.loads, lines) if (cell["on"], cell["run"], cell["n"]) == (on, str(run), n)]
+    return {(cell["sampler"], cell["nfe"], cell["seed"]): cell for cell in cells}
 
 
 def grouped(cells: list[Cell]) -> dict[str, dict[int, list[Cell]]]:
@@ -99,8 +100,6 @@ def draw(cells: list[Cell], path: Path) -> None:
         x = [statistics.mean(c["used"] for c in found) for _, found in sorted(by_cost.items())]
         y = [statistics.mean(c["frechet"] for c in found) for _, found in sorted(by_cost.items())]
         axes.plot(x, y, line, color=colour, marker="o", markersize=4, linewidth=1.8, label=name)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
@@ -125,11 +124,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     judge, model = Judge(args.judge, args.on, args.data), load(args.run).eval()
-    cells = read(args.out)
+    cells = read(args.out, args.on, args.run, args.n)
     for seed, nfe, name in product(args.seeds, args.nfe, args.samplers):
         if (name, nfe, seed) in cells or (name == "dormand-prince" and nfe != max(args.nfe)):
             continue
-        cell = measure(model, judge, name, nfe, seed, args.n)
+        cell = measure(args.run, model, judge, name, nfe, seed, args.n)
         if cell is not None:
             cells[name, nfe, seed] = cell
             with open(args.out, "a") as file:

@@ -164,7 +164,7 @@ def test_logprob_writes_a_row_for_each_example(run: Path, capsys: pytest.Capture
     assert "wrote p.csv: 5 rows" in said(capsys)
     assert main([*flags, "--out", "p.parquet"]) == 0
     table, same = pd.read_csv("p.csv"), pd.read_parquet("p.parquet")
-    assert list(table) == ["row", "log_density", "se", "bits_per_dim", "typicality", "p_value"]
+    assert list(table) == ["row", "log_density", "se", "refinement", "bits_per_dim", "typicality", "p_value"]
     np.testing.assert_allclose(table.to_numpy(), same.to_numpy())
     np.testing.assert_allclose(table.bits_per_dim, -table.log_density / (64 * math.log(2)))
     assert (table.se > 0).all()

@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import EnergyModel, GaussianMixture, InnerProduct, ModelSpec, ScoreModel, UserError, denoise, gaussian, load
-from scorefield.data import Batches, Data, ScaledRows, open_data, random_rows
+from scorefield.data import Batches, Data, open_data, random_rows
 from scorefield.experiment import Run, evaluate, train
 from scorefield.experiment.train import build_model, dropped
 from scorefield.interfaces import Score, State
+from scorefield.likelihood import dequantise
 from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.objectives import DenoisingScoreMatching, LogUniform
 from scorefield.randomness import keyed_generator
@@ -214,7 +215,8 @@ def test_a_model_with_classes_is_judged_with_the_classes_of_held_out_data(two_sh
     assert sorted(torch.cat(seen)[: len(test.x)].tolist()) == sorted(test.labels.tolist())
 
     rows, level = random_rows(len(test.x), 1000, 0, "loss"), 3
-    x, labels = ScaledRows(test.x, model.spec.scaling)[rows], torch.from_numpy(test.labels[rows])
+    noised = dequantise(torch.from_numpy(test.x[rows]), keyed_generator(0, "evaluation, dequantise"))
+    x, labels = model.spec.scaling.encode(noised).float(), torch.from_numpy(test.labels[rows])
     sigma = run.objective.noise.quantile((torch.arange(8) + 0.5) / 8, model.sigma_range)[level].expand(len(x))
     z = torch.randn(x.shape, generator=keyed_generator(0, "evaluation", level))
     informed, ignorant = (run.objective.at(model, x, sigma, z, c).value.mean().item() / 16 for c in (labels, None))

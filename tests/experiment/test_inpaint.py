@@ -138,6 +138,19 @@ def test_what_is_learnt_is_filled_in(tmp_path: Path) -> None:
     assert load("run").spec.event_shape == (1, 4, 4)
 
 
+def test_masks_that_leave_something_open() -> None:
+    np.save("nan.npy", np.where(UPPER, 1.0, np.nan))
+    with pytest.raises(UserError, match=r"the mask nan\.npy holds NaN"):
+        read_mask(Path("nan.npy"), (8, 8))
+    hole = np.stack([255 * np.ones((8, 8), np.uint8)] * 3 + [np.where(UPPER, 255, 0).astype(np.uint8)], -1)
+    Image.fromarray(hole).save("hole.png")
+    with pytest.raises(UserError, match=r"the mask hole\.png is transparent in parts"):
+        read_mask(Path("hole.png"), (8, 8))
+    hole[..., :3], hole[..., 3] = 255 * UPPER[..., None], 255
+    Image.fromarray(hole).save("opaque.png")
+    assert torch.equal(read_mask(Path("opaque.png"), (8, 8)), torch.from_numpy(UPPER))
+
+
 def test_vectors_are_refused() -> None:
     with pytest.raises(UserError, match="inpaint completes images, and this model makes vectors of 3 numbers"):
         read_incomplete("digits.npz", Path("mask.png"), ModelSpec((3,)))

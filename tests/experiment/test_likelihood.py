@@ -1,5 +1,6 @@
 """Log-densities of rows in chunks, what they must beat, and conformal p-values."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import torch
 
 from scorefield.data.scaling import Scaling
-from scorefield.experiment.likelihood import CHUNK, Effort, independent_pixels, log_densities
+from scorefield.errors import RunError
+from scorefield.experiment.likelihood import CHUNK, Effort, check_finite, independent_pixels, log_densities
 from scorefield.experiment.logprob import conformal_p_values
+from scorefield.experiment.train import validation_halves
 from scorefield.likelihood import ELBO
 from scorefield.models import ModelSpec, ScoreModel
 from scorefield.networks import MLPConfig
@@ -53,8 +56,71 @@ def test_the_terms_of_the_bound() -> None:
     x, total = (rows - [1, 0, 2]) / [2, 1, 0.5], 1 + 10.0**2
     prior = ((x**2 + 100) / total - 1 - np.log(100 / total)).sum(1) / 2
     np.testing.assert_allclose(found.terms[:, -1], prior, rtol=1e-5)
-    bound = ELBO(draws=4)(score, torch.from_numpy(x).float(), generator=keyed_generator(0, "bound", 0))
+    bound = ELBO(draws=4)(score, torch.from_numpy(x).float(), generator=keyed_generator(0, "rows, bound", 0))
     np.testing.assert_allclose(found.terms[:, 1:-1].sum(1), bound.diffusion, rtol=1e-5)
+
+
+def test_chunks_are_kept_where_their_rows_are_the_same(tmp_path: Path) -> None:
+    """More rows: the full chunks are not computed again, and everything is as if it had been computed at once."""
+    rows = np.random.default_rng(0).normal(size=(2 * CHUNK + 5, 3)).astype(np.float32)
+    cache = tmp_path / "rows.jsonl"
+    log_densities(model(), rows[: CHUNK + 5], EFFORT, cache=cache)
+    head, first, _ = cache.read_text().splitlines()
+    marked = {**json.loads(first), "log_density": [7.0] * CHUNK}  # would be seen if it were computed again
+    cache.write_text(f"{head}\n{json.dumps(marked)}\n")
+    again, whole = (log_densities(model(), rows, EFFORT, cache=place) for place in (cache, None))
+    assert again.log_density[:CHUNK].tolist() == [7.0] * CHUNK
+    np.testing.assert_array_equal(again.log_density[CHUNK:], whole.log_density[CHUNK:])
+    rows[0] += 1
+    assert log_densities(model(), rows, EFFORT, cache=cache).log_density[0] != 7
+
+
+def test_what_half_the_steps_change() -> None:
+    """Computed for all rows or for the first chunk; it is the difference to a run with half the steps and the same probes."""
+    rows = np.random.default_rng(0).normal(size=(CHUNK + 2, 3)).astype(np.float32)
+    every, first, half = (log_densities(model(), rows, Effort(steps, 3, 0, refine)) for steps, refine in
+                          ((9, True), (9, False), (5, False)))  # fmt: skip
+    np.testing.assert_allclose(every.refinement, every.log_density - half.log_density, atol=1e-4)
+    np.testing.assert_array_equal(first.refinement[:CHUNK], every.refinement[:CHUNK])
+    assert np.isnan(first.refinement[CHUNK:]).all()
+    assert np.abs(every.refinement).max() > 1e-3
+
+
+def test_rows_too_far_out_have_no_density_and_spoil_no_other() -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    far = np.concatenate([rows, np.full((1, 3), 1e30, np.float32)])
+    found = log_densities(model(), far, EFFORT)
+    assert np.isfinite(found.log_density[:3]).all()
+    assert not np.isfinite(found.log_density[3])
+    with pytest.raises(RunError, match=r"held-out row 3 \(counted from 0\) is not finite"):
+        check_finite(found)
+    assert check_finite(log_densities(model(), rows, EFFORT)).log_density.shape == (3,)
+    assert conformal_p_values(np.array([np.inf]), np.arange(19.0)).tolist() == [1 / 20]
+
+
+def test_validation_rows_are_halved_at_random() -> None:
+    """So that calibration rows are like the data even where the source is sorted, say by class."""
+    watched, calibration = validation_halves(1001)
+    assert sorted([*watched, *calibration]) == list(range(1001))
+    assert len(watched) == 500
+    share = (calibration[:200] < 500).mean()
+    assert abs(share - 0.5) < 4.5 * 0.5 / 200**0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 1}, "steps must be from 2 to 10000, got 1"),
+        ({"steps": 10**9}, "steps must be from 2 to 10000, got 1000000000"),
+        ({"probes": 0}, "probes must be from 1 to 1000, got 0"),
+        ({"draws": -1}, "draws must be from 0 to 10000, got -1"),
+        ({"draws": 1}, "draws must be 0 or at least 2, got 1"),
+    ],
+    ids=str,
+)
+def test_efforts_out_of_range(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Effort(**settings)  # type: ignore[arg-type]
 
 
 def test_raw_units() -> None:

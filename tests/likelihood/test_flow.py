@@ -56,27 +56,35 @@ def test_exact_traces_give_the_log_density(shape: tuple[int, ...], process: Proc
     x = p.sample(4, ENDS[0], generator=torch.Generator().manual_seed(0))
     model: Score = p if kind == "direct" else AsEnergy(p)
     found = replace(EXACT, solver=replace(PRECISE, process=process))(model, x, prior=p)
-    assert found.sigma, found.sigma_max == ENDS
+    assert (found.sigma, found.sigma_max) == ENDS
     assert found.se is None
     error = (found.log_density - p.log_density(x, ENDS[0])).abs().max()
     assert error < 1e-4, f"{error:.1e} nats"
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_intervals_from_sixteen_probes_cover(shape: tuple[int, ...]) -> None:
-    """1,000 rows, each with probes of its own; of 99.7 % intervals that hold, fewer than 990 would be 4 deviations away."""
+@pytest.mark.parametrize(
+    ("shape", "probes", "kind", "least"),
+    [*((shape, 16, "direct", 0.99) for shape in SHAPES), ((8,), 4, "direct", 0.95), ((8,), 4, "energy", 0.95)],
+    ids=str,
+)
+def test_intervals_from_probes_cover(shape: tuple[int, ...], probes: int, kind: str, least: float) -> None:
+    """1,000 rows, each with probes of its own; of 99.7 % intervals that hold, fewer than 990 would be 4 deviations away.
+
+    Integrals of few probes are skewed, and Student's interval does not know it: 97.4 % were seen with 4 in 8 dimensions.
+    """
     p = oracle(shape)
+    model: Score = p if kind == "direct" else AsEnergy(p)
     g = torch.Generator().manual_seed(1)
     x = p.sample(1000, ENDS[0], generator=g)
     solver = DormandPrince(2, sigma_range=ENDS, rtol=1e-6, atol=1e-6)
-    found = FlowLikelihood(solver, Hutchinson(16, "orthogonal"))(p, x, prior=p, generator=g)
+    found = FlowLikelihood(solver, Hutchinson(probes, "orthogonal"))(model, x, prior=p, generator=g)
     assert found.se is not None
-    width = stats.t.ppf(1 - 0.003 / 2, 15) * found.se + 1e-4
+    width = stats.t.ppf(1 - 0.003 / 2, probes - 1) * found.se + 1e-4
     covered = ((found.log_density - p.log_density(x, ENDS[0])).abs() <= width).double().mean()
-    assert covered >= 0.99
-    if math.prod(shape) > 16:  # otherwise the probes fill the space, and nothing is left to chance
+    assert covered >= least
+    if math.prod(shape) > probes:
         assert found.se.mean() > 0.01
-    if math.prod(shape) <= 16:
+    else:  # the probes fill the space, and nothing is left to chance
         assert not found.se.any()
 
 

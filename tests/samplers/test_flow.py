@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield.densities import GaussianMixture, gaussian
-from scorefield.interfaces import State
+from scorefield.interfaces import Score, State
+from scorefield.models import EnergyModel, ModelSpec, Parameterisation, ParameterisationName, ScoreModel
 from scorefield.processes import PROCESSES, VP
 from scorefield.samplers import DormandPrince, Euler, Geometric, Heun, ProbabilityFlow, RungeKutta4
 
@@ -53,6 +54,30 @@ def test_the_adaptive_solver_meets_its_tolerance(process: object) -> None:
         assert error.max() < 20 * tol
     slope = np.polyfit(np.log(tolerances), np.log([float(e.max()) for e in errors]), 1)[0]
     assert 0.7 < slope < 1.4
+
+
+@pytest.mark.parametrize("energy", [False, True], ids=["direct", "energy"])
+@pytest.mark.parametrize("name", ["edm", "noise", "data", "v", "flow", "ncsn"])
+def test_a_model_of_any_parameterisation_under_any_process(name: ParameterisationName, energy: bool) -> None:
+    """The end is the same, whatever the process, for any network: it is a change of coordinates."""
+    if energy and name == "data":
+        pytest.skip("energies do not come in this parameterisation")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1 if energy else 2)).double()
+
+    def with_level(u: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        return network(torch.cat([u, c_noise[:, None]], 1))
+
+    spec = ModelSpec((2,), Parameterisation(name), sigma_range=(0.05, 10.0))
+    model: Score = EnergyModel(with_level, spec) if energy else ScoreModel(with_level, spec)  # type: ignore[arg-type]
+    start = 10 * torch.randn(5, 2, dtype=torch.float64)
+    ends = []
+    for process in PROCESSES.values():
+        *_, state = DormandPrince(2, process=process, rtol=1e-9, atol=1e-9, to_zero=False)(model, start)
+        ends.append(state.x)
+    for other in ends[1:]:
+        torch.testing.assert_close(other, ends[0], rtol=1e-5, atol=1e-5)
+    assert (ends[0] - start).abs().min() > 1e-3
 
 
 def test_absolute_and_relative_tolerance() -> None:

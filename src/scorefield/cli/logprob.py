@@ -22,9 +22,10 @@ from scorefield.persistence import load
 class LogProb:
     """The log-density of each example in DATA under the model in RUN, with its standard error, and how unusual that is.
 
-    Columns: row (counted from 0, in the order of DATA), log_density (nats in the units of the data), se, bits_per_dim (images),
-    typicality (distance of the log-density from that of typical data) and p_value (small for anomalies: at most a share α of
-    ordinary examples has p ≤ α). If it was interrupted, the same command goes on.
+    Columns: row (counted from 0, in the order of DATA), log_density (nats in the units of the data), se, refinement (how it
+    changes by half the solver's steps: the first 64 rows, unless --refine), bits_per_dim (images), typicality (distance of the
+    log-density from that of typical data) and p_value (small for anomalies: at most a share α of ordinary examples has p ≤ α).
+    If it was interrupted, the same command goes on.
 
     Examples: `scorefield logprob runs/digits digits --split test --out digits.csv`,
     `scorefield logprob runs/fashion photos/ --out photos.parquet`.
@@ -66,10 +67,16 @@ class LogProb:
             rows, facts = read_all(self.data, run.reading, progress=tracked)
             check_data(model.spec, rows.shape[1:], facts.levels, self.data)
             raw = rows[: self.n]
+            for name in facts.skipped:
+                say(f"left out, and not counted as a row: {name}")
         with rows_bar("log-densities", rows_to_compute(own, raw)) as watch:
             table = logprob(
                 model, own, raw, effort=self.effort, seed=self.seed, device=device, cache=self.run / "logprob", watch=watch
             )
         write_table(table, self.out)
         say(f"wrote {self.out}: {len(table)} rows, {(table.p_value <= 0.05).mean():.1%} of them with p ≤ 0.05 (ordinary: 5 %)")
+        change = table.refinement.abs().median()
+        say(f"half the steps would change log-densities by {change:.2g} nats (median), more than the solver's own error")
+        if far := int((~np.isfinite(table.log_density)).sum()):
+            say(f"{far} rows are too far out for a log-density; they have the smallest p-value")
         return 0

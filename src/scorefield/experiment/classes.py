@@ -13,7 +13,7 @@ SHOWN = 20
 
 
 def class_labels(name: str, classes: tuple[str, ...], n: int) -> Tensor:
-    """Labels `(n,)` of the class of that name, or else number; of `all`, every class in turn.
+    """The label `()` of the class of that name, or else number; of `all` every class in turn, `(n,)`.
 
     Raises:
         UserError: a model without classes, or no such class.
@@ -26,7 +26,7 @@ def class_labels(name: str, classes: tuple[str, ...], n: int) -> Tensor:
     if name not in numbers:
         shown = ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else "")
         raise UserError(f"unknown class {name!r}: choose one of {shown}, a number from 0 to {len(classes) - 1}, or {ALL}")
-    return torch.full((n,), numbers[name])
+    return torch.tensor(numbers[name])
 
 
 def guided(model: Score, weight: float, cond: Tensor | None) -> Score:

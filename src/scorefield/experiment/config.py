@@ -7,10 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
+from torch import Tensor
 from tyro.conf import Fixed, Suppress, arg
 
 from scorefield.data import Reading
+from scorefield.data.scaling import Scaling
 from scorefield.errors import UserError
+from scorefield.likelihood import dequantise
 from scorefield.models import Parameterisation
 from scorefield.networks import MLPConfig, NetworkConfig, UNetConfig
 from scorefield.objectives import DenoisingScoreMatching
@@ -53,6 +57,11 @@ class Run:
     def __post_init__(self) -> None:
         if not 0 < self.label_dropout < 1:
             raise UserError(f"--label-dropout must be between 0 and 1, got {self.label_dropout}")
+
+    def encode(self, raw: Tensor, scaling: Scaling, generator: torch.Generator) -> Tensor:
+        """Raw data as the model sees it in training: scaled, float32; integers with uniform noise, unless that was left out."""
+        noised = self.dequantise and scaling.levels is not None
+        return scaling.encode(dequantise(raw, generator) if noised else raw).float()  # scaled in the data's own precision
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefield.data import Data, ScaledRows, random_rows
 from scorefield.errors import UserError
 from scorefield.experiment.config import Run
-from scorefield.experiment.likelihood import Effort, log_densities, summary, unit_of
+from scorefield.experiment.likelihood import Effort, check_finite, log_densities, summary, unit_of
 from scorefield.experiment.sample import Film, Watch, arrays, write_picture
 from scorefield.experiment.samplers import in_precision
 from scorefield.interfaces import State
@@ -70,6 +70,7 @@ def evaluate(
 
     Raises:
         UserError: n < 2, likelihood_rows < 0, or data of another shape or other levels than the model's.
+        RunError: a log-density that is not finite.
     """
     check_data(model.spec, data.event_shape, data.levels, data.source)
     if n < 2:
@@ -83,6 +84,8 @@ def evaluate(
             film.keep(state)
         watch(chunk, state)
 
+    # what takes longest and is kept comes first, so that an interrupted evaluation repeats nothing
+    densities, likelihood_files = likelihoods(model, data, folder, likelihood_rows, effort, seed, device, watch_rows)
     score = in_precision(model, "auto", torch.device(device))
     train, test = (ScaledRows(data.splits[name].x, spec.scaling) for name in ("train", "test"))
     own, n = trained_on(spec, data), min(n, len(test))
@@ -93,14 +96,15 @@ def evaluate(
     samples = spec.scaling.encode(spec.scaling.decode(drawn))  # what a user gets: clipped and rounded to the data's levels
     features = features or PixelPCA.fit(train[random_rows(len(train), PCA_ROWS, seed, "components")])
     rows = random_rows(len(test), LOSS_ROWS, seed, "loss")
-    records = losses(run, model, test[rows], rows_of(labels, rows), device, seed)
+    raw = torch.from_numpy(np.array(data.splits["test"].x[rows]))
+    held_out = run.encode(raw, spec.scaling, keyed_generator(seed, "evaluation, dequantise"))
+    records = losses(run, model, held_out, rows_of(labels, rows), device, seed)
     records += evaluate_samples(samples, train, test, features, seed=seed, memorisation=own)
-    more, more_written = likelihoods(model, data, folder, likelihood_rows, effort, seed, device, watch_rows)
-    records += more
+    records += densities
     if not own:
         records = [replace(r, unit=f"{r.unit}; on {data.source}") for r in records]
 
-    written = [*more_written, *sample_pictures(spec, film, samples, test, folder)]
+    written = [*likelihood_files, *sample_pictures(spec, film, samples, test, folder)]
     if own and len(spec.event_shape) == 3:
         written.append(neighbour_picture(spec, samples[:NEIGHBOUR_ROWS], train, folder / "neighbours.png"))
     written += [*curves(folder), folder / "evaluation.json"]
@@ -164,22 +168,22 @@ def likelihoods(
         return [], []
     rows = np.array(test[random_rows(len(test), n, seed, "likelihood")])
     cache = folder / LIKELIHOOD_FILE
-    found = log_densities(model, rows, effort, seed=seed, device=device, cache=cache, watch=watch)
+    found = check_finite(log_densities(model, rows, effort, seed=seed, device=device, cache=cache, watch=watch))
     written = [cache]
     if len(found.terms) > 1:
         unit = unit_of(spec)
         written.append(folder / "bound_by_sigma.png")
         figure = bound_by_sigma(abs(unit.factor) * found.terms, spec.sigma_range, unit.short)
         write_durably(written[-1], figure_png(figure))
-    mismatch = Record("log-density lost by the prior", lost_by_prior(spec, data), None, n, "nats", None)
-    return [*summary(found, spec, data.splits["train"].x, rows, seed), mismatch], written
+    return [*summary(found, spec, data.splits["train"].x, rows, seed), lost_by_prior(spec, data)], written
 
 
-def lost_by_prior(spec: ModelSpec, data: Data) -> float:
+def lost_by_prior(spec: ModelSpec, data: Data) -> Record:
     """KL(p_σmax ‖ prior) in expectation, from the mean and variance of each coordinate of the training rows."""
     train = data.splits["train"].x
     x = ScaledRows(train, spec.scaling)[random_rows(len(train), PCA_ROWS)]
-    return prior_mismatch(x.mean(0), x.var(0), spec.sigma_range[1])
+    lost = prior_mismatch(x.mean(0), x.var(0), spec.sigma_range[1])
+    return Record("log-density lost by the prior", lost, None, len(x), "nats", None)
 
 
 def sample_pictures(spec: ModelSpec, film: Film, samples: Tensor, test: ScaledRows, folder: Path) -> list[Path]:

@@ -8,11 +8,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from scorefield.data import Reading, is_image_file, load_array, read_all, read_image
 from scorefield.errors import UserError
 from scorefield.experiment.sample import LIMITS, Watch, arrays, check_output, write_npz, write_picture
+from scorefield.experiment.samplers import MOST
 from scorefield.interfaces import Score
 from scorefield.models import ModelSpec
 from scorefield.plots import to_pixels
@@ -67,18 +69,30 @@ def read_mask(path: Path, shape: tuple[int, int]) -> Tensor:
     """A mask `(h, w)` from an image, or an array in a `.npy` or `.npz` file: true where it is not 0.
 
     Raises:
-        UserError: unreadable, of another shape, of more than two values, or of one.
+        UserError: unreadable, of another shape, of more than two values, or of one, NaN, or transparent in parts.
     """
     values = load_array(path) if path.suffix in (".npy", ".npz") else read_image(path, grey=True)[0]
+    if path.suffix not in (".npy", ".npz") and is_transparent(path):
+        raise UserError(
+            f"the mask {path} is transparent in parts: make it black where the image is to be filled in, else white"
+        )
     if values.shape != shape:
         raise UserError(f"the mask {path} is of shape {values.shape}, the images of {shape}: they must be alike")
     if len(different := np.unique(values)) > 2:
         raise UserError(f"the mask {path} has {len(different)} different values: make it black and white (a .png, not a .jpg)")
+    if np.isnan(values).any():
+        raise UserError(f"the mask {path} holds NaN: make it 0 where the image is to be filled in, and 1 where it is known")
     known = values != 0
     if known.all() or not known.any():
         colour = "white" if known.all() else "black"
         raise UserError(f"the mask {path} is {colour} all over: white is known, black is filled in")
     return torch.from_numpy(known)
+
+
+def is_transparent(path: Path) -> bool:
+    """Whether an image that can be read has a pixel that is not opaque."""
+    with Image.open(path) as image:
+        return image.has_transparency_data and bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
 
 
 def check_completions(path: Path, images: int, n: int, spec: ModelSpec, overwrite: bool) -> None:
@@ -97,11 +111,13 @@ def completer(
     """The sampler that completes all of the images.
 
     Raises:
-        UserError: an unknown method, or fewer than 2 steps.
+        UserError: an unknown method, fewer than 2 steps, or more than anybody means.
     """
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
     measurement = spec.scaling.encode(incomplete.raw).to(device)
+    if steps is not None and steps > MOST:
+        raise UserError(f"--steps must be at most {MOST}, got {steps}")
     try:
         sampler = METHODS[method](operator=Mask(incomplete.known.to(device)), measurement=measurement)
         return sampler if steps is None else replace(sampler, steps=steps)
@@ -120,15 +136,15 @@ def complete(
     watch: Watch = lambda chunk, state: None,
 ) -> Iterator[np.ndarray]:
     """Chunks of n completions of each image in turn, uint8 `(k, h, w)` or `(k, h, w, 3)`; known pixels are those given."""
-    rows = torch.arange(len(sampler.measurement)).repeat_interleave(n)
+    total = n * len(sampler.measurement)
     known = known_pixels(incomplete)
-    for number in range(chunks(len(rows), CHUNK)):
-        part = rows[full_rows(number, len(rows), CHUNK)]
+    for number in range(chunks(total, CHUNK)):
+        part = full_rows(number, total, CHUNK) // n
         generator = keyed_generator(seed, "completions", number, device=sampler.measurement.device)
         told = replace(sampler, measurement=sampler.measurement[part])
         x = draw_chunk(model, told, (CHUNK, *spec.event_shape), None, generator, partial(watch, number))
         drawn = np.where(known, incomplete.pixels[part], arrays(x, spec))
-        yield drawn[: len(rows) - number * CHUNK]
+        yield drawn[: total - number * CHUNK]
 
 
 def known_pixels(incomplete: Incomplete) -> np.ndarray:

@@ -5,24 +5,24 @@ Every row of integer data gets uniform noise of its own, every row probes of its
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.errors import RunError, UserError
+from scorefield.errors import RunError
 from scorefield.jacobian_trace import Hutchinson
 from scorefield.likelihood import ELBO, Bound, FlowLikelihood, dequantise, raw_log_density
 from scorefield.metrics.record import Record, mean_estimate
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model
 from scorefield.randomness import keyed_generator
-from scorefield.samplers import Geometric, RungeKutta4
+from scorefield.samplers import RungeKutta4
 from scorefield.samplers.generate import chunks
 from scorefield.system import write_durably
 
@@ -35,7 +35,7 @@ class Effort:
     """How much is spent on each row.
 
     Raises:
-        UserError: fewer than 2 steps or draws, or no probes.
+        ValueError: fewer than 2 steps or draws, no probes, or more of them than anybody means.
     """
 
     steps: int = 25
@@ -44,13 +44,15 @@ class Effort:
     """orthogonal probes of the trace"""
     draws: int = 16
     """noise levels drawn for the evidence lower bound; 0 leaves it out"""
+    refine: bool = False
+    """solve every row again with half the steps, which tells the solver's error; else only the first 64 rows"""
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 2), ("probes", 1), ("draws", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        for name, least, most in (("steps", 2, 10_000), ("probes", 1, 1000), ("draws", 0, 10_000)):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be from {least} to {most}, got {getattr(self, name)}")
         if self.draws == 1:
-            raise UserError("--draws must be 0 or at least 2, got 1: a single one knows no standard error")
+            raise ValueError("draws must be 0 or at least 2, got 1: a single one knows no standard error")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class LogDensities:
     """by the probability flow"""
     se: np.ndarray
     """its standard error from the probes"""
+    refinement: np.ndarray
+    """`log_density` less its value with half the steps, which exceeds the solver's error; NaN where it was not asked for"""
     bound: np.ndarray
     """evidence lower bound of the diffusion's chain; empty if it was left out"""
     bound_se: np.ndarray
@@ -74,51 +78,63 @@ def log_densities(
     effort: Effort,
     *,
     seed: int = 0,
+    purpose: str = "rows",
     device: torch.device | str = "cpu",
     cache: Path | None = None,
     watch: Callable[[int], None] = lambda rows: None,
 ) -> LogDensities:
-    """Log-densities of raw rows `(n, *event)`, integers or floats.
+    """Log-densities of raw rows `(n, *event)`, integers or floats; rows too far out for the arithmetic have none, NaN or ∞.
 
     Args:
-        cache: a file that holds what is computed already, by chunks; a file of another model, other rows or other settings
-            is begun anew.
+        purpose: different ones draw different noise and probes.
+        cache: a file that holds what is computed already, by chunks; chunks of another model, other rows or other settings
+            are computed anew.
         watch: called with the number of rows of each chunk that is done, those from the cache too.
 
-    Raises:
-        RunError: a log-density that is not finite, with its row.
     """
-    key = "" if cache is None else fingerprint(model, raw, effort, seed)
+    key = "" if cache is None else fingerprint(model, effort, seed, purpose)
     found = {} if cache is None else read_chunks(cache, key)
     parts = []
     for chunk in range(chunks(len(raw), CHUNK)):
-        rows = raw[chunk * CHUNK : (chunk + 1) * CHUNK]
-        if chunk not in found:
-            found[chunk] = compute(model, torch.from_numpy(np.array(rows)), effort, seed, chunk, device)
+        rows = np.array(raw[chunk * CHUNK : (chunk + 1) * CHUNK])
+        digest = blake2b(rows.tobytes(), digest_size=16).hexdigest()
+        if chunk not in found or found[chunk]["rows"] != digest:
+            found[chunk] = {"rows": digest, **compute(model, torch.from_numpy(rows), effort, seed, purpose, chunk, device)}
             if cache is not None:
                 write_chunks(cache, key, found)
         parts.append(found[chunk])
         watch(len(rows))
     names = LogDensities.__dataclass_fields__
-    whole = LogDensities(*(np.concatenate([np.array(part[name]) for part in parts]) for name in names))
-    if len(bad := np.flatnonzero(~np.isfinite(whole.log_density))):
-        raise RunError(f"the log-density of row {bad[0]} (counted from 0) is not finite: try more --steps")
-    return whole
+    return LogDensities(*(np.concatenate([np.array(part[name]) for part in parts]) for name in names))
+
+
+def check_finite(found: LogDensities) -> LogDensities:
+    """The same; raises `RunError` naming the first row whose log-density or bound is not finite."""
+    for values in (found.log_density, found.bound):
+        if len(bad := np.flatnonzero(~np.isfinite(values))):
+            raise RunError(f"the log-density of held-out row {bad[0]} (counted from 0) is not finite: the model is at fault")
+    return found
 
 
 def compute(
-    model: Model, raw: Tensor, effort: Effort, seed: int, chunk: int, device: torch.device | str
-) -> dict[str, list[float]]:
+    model: Model, raw: Tensor, effort: Effort, seed: int, purpose: str, chunk: int, device: torch.device | str
+) -> dict[str, Any]:
     """One chunk."""
     spec, shape = model.spec, tuple(model.spec.event_shape)
-    noise = keyed_generator(seed, "dequantise", chunk)
+
+    def stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
+        return keyed_generator(seed, f"{purpose}, {name}", chunk, device=device)
+
+    noise = stream("dequantise")
     x = spec.scaling.encode(raw if spec.scaling.levels is None else dequantise(raw, noise)).float().to(device)
-    flow = FlowLikelihood(RungeKutta4(effort.steps, Geometric()), Hutchinson(effort.probes, "orthogonal"))
-    likelihood = flow(model, x, generator=keyed_generator(seed, "probes", chunk, device=device))
+    refine = effort.refine or chunk == 0
+    flow = FlowLikelihood(RungeKutta4(effort.steps), Hutchinson(effort.probes, "orthogonal"), refine)
+    likelihood = flow(model, x, generator=stream("probes", device))
     columns = [raw_log_density(likelihood.log_density.double(), spec.scaling, shape)]
-    columns.append(torch.full_like(columns[0], torch.nan) if likelihood.se is None else likelihood.se)
+    unknown = torch.full_like(columns[0], torch.nan)
+    columns += [unknown if values is None else values for values in (likelihood.se, likelihood.refinement)]
     if effort.draws:
-        bound = ELBO(draws=effort.draws)(model, x, generator=keyed_generator(seed, "bound", chunk, device=device))
+        bound = ELBO(draws=effort.draws)(model, x, generator=stream("bound", device))
         assert bound.se is not None  # of two draws or more, which Effort sees to
         shares = stratum_shares(bound, spec.sigma_range)
         last = -raw_log_density(-bound.reconstruction.double(), spec.scaling, shape)
@@ -135,40 +151,30 @@ def stratum_shares(bound: Bound, sigma_range: tuple[float, float]) -> Tensor:
     return math.log(high / low) / len(bound.density) * bound.density
 
 
-def fingerprint(model: Model, raw: np.ndarray, effort: Effort, seed: int) -> str:
-    """A hash of all that the numbers depend on."""
+def fingerprint(model: Model, effort: Effort, seed: int, purpose: str) -> str:
+    """A hash of all that the numbers depend on but the rows."""
     state = blake2b(digest_size=16)
     for name, weight in model.state_dict().items():
         state.update(name.encode())
         state.update(weight.detach().cpu().numpy().tobytes())
-    for start in range(0, len(raw), 4096):
-        state.update(np.ascontiguousarray(raw[start : start + 4096]).tobytes())
-    state.update(
-        json.dumps([list(LogDensities.__dataclass_fields__), asdict(effort), seed, asdict(model.spec)], default=str).encode()
-    )
+    settings = [list(LogDensities.__dataclass_fields__), asdict(effort), seed, purpose, asdict(model.spec)]
+    state.update(json.dumps(settings, default=str).encode())
     return state.hexdigest()
 
 
-def write_chunks(cache: Path, key: str, found: dict[int, dict[str, list[float]]]) -> None:
+def write_chunks(cache: Path, key: str, found: dict[int, dict[str, Any]]) -> None:
     """A file of these chunks, whole or not at all."""
     lines = [{"key": key}, *({"chunk": chunk, **part} for chunk, part in found.items())]
     write_durably(cache, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_chunks(cache: Path, key: str) -> dict[int, dict[str, list[float]]]:
-    """The chunks in a file with this key, as far as it is whole."""
-    found: dict[int, dict[str, list[float]]] = {}
+def read_chunks(cache: Path, key: str) -> dict[int, dict[str, Any]]:
+    """The chunks in a file with this key; none if the file is damaged."""
     try:
-        lines: Iterator[str] = iter(cache.read_text().splitlines(keepends=True))
-        if json.loads(next(lines, "{}")).get("key") != key:
-            return {}
-        for line in lines:
-            if line.endswith("\n"):
-                part = json.loads(line)
-                found[part.pop("chunk")] = part
-    except (OSError, ValueError, AttributeError, KeyError):
+        head, *parts = (json.loads(line) for line in cache.read_text().splitlines())
+        return {part.pop("chunk"): part for part in parts} if head["key"] == key else {}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
-    return found
 
 
 class Unit(NamedTuple):
@@ -196,6 +202,8 @@ def summary(found: LogDensities, spec: ModelSpec, train: np.ndarray, rows: np.nd
         for which, values in estimates
         if len(values)
     ]
+    refined = torch.from_numpy(factor * found.refinement[~np.isnan(found.refinement)])
+    records.append(Record(f"{name}, change by half the steps", *mean_estimate(refined), len(refined), unit, seed))
     if levels is not None:
         bits = torch.from_numpy(independent_pixels(train, rows, levels))
         records.append(Record(f"{name}, independent pixels", *mean_estimate(bits), n, unit, None))

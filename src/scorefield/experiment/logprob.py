@@ -19,9 +19,9 @@ import torch
 
 from scorefield.data import Data
 from scorefield.errors import UserError
-from scorefield.experiment.likelihood import Effort, LogDensities, log_densities
+from scorefield.experiment.likelihood import Effort, LogDensities, check_finite, log_densities
 from scorefield.experiment.sample import check_place
-from scorefield.experiment.train import make_folder, validation_rows
+from scorefield.experiment.train import make_folder, validation_halves
 from scorefield.likelihood import bits_per_dim
 from scorefield.persistence import Model
 from scorefield.system import written_aside
@@ -42,29 +42,32 @@ def logprob(
     cache: Path | None = None,
     watch: Callable[[int], None] = lambda rows: None,
 ) -> pd.DataFrame:
-    """A table with a row for each of the raw examples `(n, *event)`: log_density, se, bits_per_dim, typicality, p_value.
+    """A table with a row for each of the raw examples `(n, *event)`; its columns are those of `scorefield logprob`.
 
     Args:
         own: the data that the model was trained on, whose validation split says what is typical.
         cache: a folder for what is computed already.
         watch: called with the number of rows done; there are `rows_to_compute` in all.
 
+    Rows whose log-density is not finite, being too far out for the arithmetic, are as unusual as can be.
+
     Raises:
         UserError: too few validation rows to calibrate with.
+        RunError: a validation row whose log-density is not finite.
     """
     if cache is not None:
         make_folder(cache)
 
     def densities(rows: np.ndarray, name: str) -> LogDensities:
         place = None if cache is None else cache / f"{name}.jsonl"
-        return log_densities(model, rows, effort, seed=seed, device=device, cache=place, watch=watch)
+        return log_densities(model, rows, effort, seed=seed, purpose=name, device=device, cache=place, watch=watch)
 
-    reference, calibration = (np.array(own.splits["validation"].x[np.sort(rows)]) for rows in halves(own))
-    middle = np.median(densities(reference, "reference").log_density)
-    ordinary = np.abs(densities(calibration, "calibration").log_density - middle)
+    reference, calibration = (np.array(own.splits["validation"].x[rows]) for rows in halves(own))
+    middle = np.median(check_finite(densities(reference, "reference")).log_density)
+    ordinary = np.abs(check_finite(densities(calibration, "calibration")).log_density - middle)
     found = densities(raw, "rows")
-    atypical = np.abs(found.log_density - middle)
-    table = {"log_density": found.log_density, "se": found.se}
+    atypical = np.where(np.isfinite(found.log_density), np.abs(found.log_density - middle), np.inf)
+    table = {"log_density": found.log_density, "se": found.se, "refinement": found.refinement}
     if own.levels is not None:
         table["bits_per_dim"] = bits_per_dim(torch.from_numpy(found.log_density), own.event_shape).numpy()
     return pd.DataFrame({**table, "typicality": atypical, "p_value": conformal_p_values(atypical, ordinary)})
@@ -81,7 +84,8 @@ def halves(own: Data) -> tuple[np.ndarray, np.ndarray]:
     total = len(own.splits["validation"].x)
     if total < 20:
         raise UserError(f"{own.source} has {total} validation rows, too few to calibrate anomaly scores: give 20 or more")
-    return validation_rows(total)[:REFERENCE_ROWS], np.arange(total // 2, total)[:REFERENCE_ROWS]
+    reference, calibration = validation_halves(total)
+    return reference[:REFERENCE_ROWS], calibration[:REFERENCE_ROWS]
 
 
 def rows_to_compute(own: Data, raw: np.ndarray) -> int:

@@ -19,6 +19,8 @@ from scorefield.samplers import CHUNK, StartingSampler, generate
 from scorefield.system import written_aside
 
 FORMATS = ".png (grid), .npz (array), .gif (film), or no suffix (a folder of PNGs)"
+MOST = 10**8
+"""samples: what a slip of the keyboard exceeds"""
 LIMITS = {".png": 4096, ".gif": CHUNK}
 """most samples a picture shows"""
 Watch = Callable[[int, State], None]
@@ -37,6 +39,8 @@ def check_output(path: Path, n: int, spec: ModelSpec, overwrite: bool = False) -
         raise UserError(f"cannot write {path}: unknown format {suffix}; use {FORMATS}")
     if n < 1:
         raise UserError(f"-n must be at least 1, got {n}")
+    if n > MOST:
+        raise UserError(f"-n must be at most {MOST}, got {n}")
     if n > LIMITS.get(suffix, n):
         raise UserError(f"a {suffix} shows at most {LIMITS[suffix]} samples, got -n {n}: use .npz or a folder of PNGs")
     if suffix == "" and len(spec.event_shape) != 3:

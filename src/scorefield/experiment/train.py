@@ -22,7 +22,6 @@ from scorefield.experiment.config import (
     write_run,
 )
 from scorefield.interfaces import Objective
-from scorefield.likelihood import dequantise
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model, ModelConfig, save_model
 from scorefield.randomness import derive_seed, keyed_generator
@@ -84,9 +83,7 @@ def train(
     batches = Batches(data.splits["train"], run.training.batch_size, run.training.seed, rank, processes)
 
     def encode(raw: Tensor, *key: int) -> Tensor:
-        if run.dequantise and data.levels is not None:
-            raw = dequantise(raw, keyed_generator(run.training.seed, "dequantise", *key))
-        return data.scaling.encode(raw).float()  # scaled in the data's own precision, learnt in float32
+        return run.encode(raw, data.scaling, keyed_generator(run.training.seed, "dequantise", *key))
 
     def batch(step: int) -> tuple[Tensor, Tensor | None]:
         raw, labels = batches.at(step)
@@ -105,7 +102,7 @@ def train(
     accelerator.wait_for_everyone()
 
     held_out = data.splits["validation"]
-    rows = validation_rows(len(held_out.x))
+    rows = validation_halves(len(held_out.x))[0][:VALIDATION_ROWS]
     labels = torch.from_numpy(held_out.labels[rows]) if run.conditional and held_out.labels is not None else None
     state, outcome = fit(
         model,
@@ -124,9 +121,10 @@ def train(
     return Trained(run, data, outcome, changes, accelerator.is_main_process)
 
 
-def validation_rows(total: int) -> np.ndarray:
-    """The validation rows that the loss is watched on, of the first half; the second half calibrates anomaly scores."""
-    return random_rows(max(1, total // 2), VALIDATION_ROWS)
+def validation_halves(total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Validation rows in random order, halved: on the first half the loss is watched, the second calibrates anomaly scores."""
+    rows = random_rows(total, total, purpose="validation")
+    return rows[: max(1, total // 2)], rows[total // 2 :]
 
 
 def build_model(run: Run, data: Data) -> Model:

@@ -7,7 +7,8 @@ Along the ODE's path from x at σ_min to the latent at σ_max the log-density ch
 The path is solved once, upwards, together with the integral; the trace is exact, or estimated by probes each of which stays
 the same along the whole path, so every probe v gives vᵀ(∫ σ ∇s dσ)v, an unbiased integral of its own, and their spread a
 standard error. Orthogonal probes are the best: the integral of few independent ones is skewed where one direction dominates
-the Jacobian, and intervals from their spread then cover too little. At
+the Jacobian, and intervals from their spread then cover too little. Even so E[error²] = E[se²] is all that few probes in few
+dimensions promise: Student's 95 % interval from 4 in 8 dimensions covered 87 % on a mixture, from 4 in 64 dimensions 95 %. At
 σ_max the density is taken to be a prior, by default the Gaussian N(0, (1 + σ_max²) I) of data with mean 0 and variance 1;
 `prior_mismatch` says what that costs.
 
@@ -25,7 +26,7 @@ from scorefield.densities import gaussian
 from scorefield.interfaces import Density, Field, Score, check_event
 from scorefield.jacobian_trace import Exact, Hutchinson, draw_probes, mean_of_probes, score_and_curvature
 from scorefield.processes import Node, time_at, velocity_along
-from scorefield.samplers import DormandPrince, Geometric, ProbabilityFlow, RungeKutta4
+from scorefield.samplers import DormandPrince, ProbabilityFlow, RungeKutta4
 from scorefield.samplers.levels import levels_of
 from scorefield.tensors import event_size
 
@@ -59,7 +60,7 @@ class FlowLikelihood:
     replace the choice of steps.
     """
 
-    solver: ProbabilityFlow = field(default_factory=lambda: RungeKutta4(steps=25, grid=Geometric()))
+    solver: ProbabilityFlow = field(default_factory=lambda: RungeKutta4(steps=25))
     """of the ODE: its process, grid and levels are used, its last step to 0 is not"""
     trace: Exact | Hutchinson = field(default_factory=lambda: Hutchinson(4, "orthogonal"))
     """exact, or by probes"""
@@ -136,7 +137,7 @@ def coarser(solver: ProbabilityFlow) -> ProbabilityFlow:
     """The solver at half the resolution: half the steps, or tolerances ten times as large."""
     if isinstance(solver, DormandPrince):
         return replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol)
-    return replace(solver, steps=(solver.steps + 1) // 2)
+    return replace(solver, steps=max(2, (solver.steps + 1) // 2))
 
 
 def prior_mismatch(mean: Tensor, variance: Tensor, sigma: float) -> float:
