@@ -21,6 +21,7 @@ CONTRACTS = "tests/contracts"
 GUIDANCE = "tests/contracts/test_guidance.py"
 INPAINT = "tests/experiment/test_inpaint.py"
 INVERSE = "tests/contracts/test_inverse.py"
+LIKELIHOOD = "tests/experiment/test_likelihood.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
 PROCESSES = "tests/test_processes.py"
@@ -66,7 +67,7 @@ MUTANTS = [
     Mutant("experiment/classes.py", "torch.arange(n) % len", "torch.arange(n) // len", "tests/experiment/test_classes.py"),
     Mutant("experiment/inpaint.py", "where(known, incomplete.pixels[part]", "where(~known, incomplete.pixels[part]", INPAINT),
     Mutant("experiment/inpaint.py", "/ (levels - 1)).round()", "/ levels).round()", INPAINT),
-    Mutant("experiment/inpaint.py", "full_rows(number, len(rows), CHUNK)", "full_rows(0, len(rows), CHUNK)", INPAINT),
+    Mutant("experiment/inpaint.py", "full_rows(number, total, CHUNK) // n", "full_rows(0, total, CHUNK) // n", INPAINT),
     Mutant("experiment/train.py", "generator=generator) < share", "generator=generator) > share", "tests/experiment"),
     Mutant("experiment/train.py", '"labels", step, rank)', '"labels", 0, rank)', "tests/experiment"),
     Mutant("samplers/inverse.py", "pseudo_inverse(y - self(x))", "pseudo_inverse(self(x) - y)", INVERSE),
@@ -436,6 +437,18 @@ MUTANTS = [
     Mutant("training/muon.py", "beta=b, alpha=c", "beta=c, alpha=b", "tests/training/test_muon.py"),
     Mutant("training/muon.py", "max(direction.shape) ** 0.5", "min(direction.shape) ** 0.5", "tests/training/test_muon.py"),
     Mutant("training/muon.py", "1 - MOMENTUM)\n", "MOMENTUM)\n", "tests/training/test_muon.py"),
+    Mutant("experiment/likelihood.py", "refine = effort.refine or chunk == 0", "refine = effort.refine", LIKELIHOOD),
+    Mutant("experiment/likelihood.py", 'found[chunk]["rows"] != digest', "False", LIKELIHOOD),
+    Mutant("experiment/likelihood.py", "-raw_log_density(-bound", "raw_log_density(bound", LIKELIHOOD),
+    Mutant("experiment/likelihood.py", "math.log(high / low) / len(bound.density)", "math.log(high / low)", LIKELIHOOD),
+    Mutant("experiment/train.py", 'random_rows(total, total, purpose="validation")', "np.arange(total)", LIKELIHOOD),
+    Mutant(
+        "experiment/config.py",
+        "dequantise(raw, generator) if noised",
+        "dequantise(raw, generator) if not noised",
+        "tests/experiment",
+    ),
+    Mutant("samplers/generate.py", "clamp(max=n - 1)", "clamp(max=n)", INPAINT),
 ]
 
 
@@ -471,6 +484,14 @@ IDENTITIES = [
     Mutant("samplers/exponential.py", "(h**2 - 2 * linear + back", "(h**2 / 2 - linear + back", row=12),
     Mutant("samplers/exponential.py", "math.sqrt(1 - (following / sigma) ** 2)", "math.sqrt(1 - following / sigma)", row=12),
     Mutant("samplers/reverse.py", "math.sqrt(-h * at.diffusion)", "math.sqrt(-h * at.diffusion / 2)", row=12),
+    Mutant("likelihood/flow.py", "log_density = log_prior - integral", "log_density = log_prior + integral", row=13),
+    Mutant("likelihood/flow.py", "at.diffusion / (2 * at.alpha**2) * traces", "at.diffusion / 2 * traces", row=13),
+    Mutant("likelihood/flow.py", "- 1 - (v / total).log()", "- (v / total).log()", row=13),
+    Mutant("likelihood/elbo.py", "torch.expm1(2 * gaps)", "torch.expm1(gaps)", row=14),
+    Mutant("likelihood/elbo.py", "torch.stack(lasts) / 2", "torch.stack(lasts)", row=14),
+    Mutant("samplers/exponential.py", "(following / sigma) ** 2", "following / sigma", row=14),
+    Mutant("objectives/denoising.py", "return sigma**self.exponent", "return sigma ** (self.exponent + 1)", row=24),
+    Mutant("samplers/reverse.py", "math.sqrt(-h * at.diffusion)", "math.sqrt(-h * at.diffusion / 2)", row=24),
     Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(h * temperature)", row=16),
     Mutant("samplers/langevin.py", "return x + h * model", "return x + h / 2 * model", row=16),
     Mutant("metrics/score.py", "parts = log_density.argsort()", "parts = (-log_density).argsort()", row=17),

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shlex
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,7 @@ from scorefield.persistence import ModelConfig, to_json
 from scorefield.report import write_report
 
 EVIL = "<script>alert('1')</script>\"&.npy"
-PICTURES = ["samples.png", "film.gif", "neighbours.png", "learning_curve.png", "loss_by_sigma.png"]
+PICTURES = ["samples.png", "film.gif", "neighbours.png", "learning_curve.png", "loss_by_sigma.png", "bound_by_sigma.png"]
 
 
 def run_file(data: str = EVIL) -> dict[str, Any]:
@@ -101,10 +102,10 @@ def test_every_picture_is_inlined_with_a_text_for_those_who_do_not_see_it(folder
     images = parsed.all("img")
     contents = [base64.b64decode((image["src"] or "").split("base64,")[1]) for image in images]
     assert contents == [(folder / name).read_bytes() for name in PICTURES]
-    assert [(image["src"] or "")[:15] for image in images] == ["data:image/png;", "data:image/gif;", *["data:image/png;"] * 3]
-    assert [(image["width"], image["height"]) for image in images] == [(str(5 + i), "4") for i in range(5)]
+    assert [(image["src"] or "")[:15] for image in images] == ["data:image/png;", "data:image/gif;", *["data:image/png;"] * 4]
+    assert [(image["width"], image["height"]) for image in images] == [(str(5 + i), "4") for i in range(6)]
     assert all(len(image["alt"] or "") > 20 for image in images)
-    assert [image.get("class") for image in images] == ["pixels", "pixels", "pixels", None, None]
+    assert [image.get("class") for image in images] == ["pixels", "pixels", "pixels", None, None, None]
 
 
 def test_values_stand_with_their_errors_and_meanings(folder: Path) -> None:
@@ -134,26 +135,28 @@ def test_commands_can_be_pasted_into_a_shell(folder: Path) -> None:
     assert train[3:7] == ["--out", folder.name, "--recipe", "digits"]
     settings = shlex.join(train[7:])
     assert settings == (
-        "--reading.skip-bad --network.kind unet --network.channels 64 --network.multipliers 1 2 --parameterisation.name edm "
-        "--sigma-range 0.002 80.0 --objective.noise.kind lognormal --steps 1600 --batch-size 128 --seed 0 --precision bf16 "
+        "--reading.skip-bad --network.kind unet --network.channels 64 --network.multipliers 1 2 --network.attention "
+        "--no-energy --parameterisation.name edm --sigma-range 0.002 80.0 "
+        "--objective.noise.kind lognormal --steps 1600 --batch-size 128 --seed 0 --precision bf16 "
         "--threads 2"
     )
     assert sample == ["scorefield", "sample", folder.name, "--out", "samples.png"]
     assert evaluate == ["scorefield", "evaluate", folder.name]
 
 
-def test_the_train_command_is_the_run(tiny_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"conditional": True, "recipe": "digits-classes"}, {"dequantise": False}], ids=str)
+def test_the_train_command_is_the_run(changes: dict[str, Any], tiny_run: Path, tmp_path: Path) -> None:
     """Parsed as the command line would, it gives the very configuration that was stored."""
     from scorefield.cli.parse import parse
     from scorefield.cli.train import Train
     from scorefield.experiment import read_run
     from scorefield.report import commands
 
-    run = json.loads((tiny_run / "run.json").read_text())["run"]
+    run = json.loads((tiny_run / "run.json").read_text())["run"] | changes
     block = unescape(commands(run, "again").removeprefix("<pre>"))
     arguments = shlex.split(block.split("\n\n")[0])[2:]
     parsed = parse(Train, arguments, prog="scorefield train", default=Train.defaults(arguments))
-    assert parsed.run == read_run(tiny_run)
+    assert parsed.run == replace(read_run(tiny_run), **changes)
 
 
 def test_an_empty_folder_is_told_as_such(tmp_path: Path) -> None:
@@ -170,7 +173,7 @@ def test_plots_of_vectors_are_not_pixel_art(folder: Path) -> None:
     (folder / "neighbours.png").unlink()
     (folder / "config.json").write_text(to_json(ModelConfig(ModelSpec((2,)), MLPConfig())))
     _, parsed = written(folder)
-    assert [image.get("class") for image in parsed.all("img")] == [None] * 4
+    assert [image.get("class") for image in parsed.all("img")] == [None] * 5
     assert "over held-out data (grey)" in parsed.text
 
 
@@ -179,7 +182,7 @@ def test_images_judged_on_other_data_stay_images(folder: Path) -> None:
     (folder / "neighbours.png").unlink()
     (folder / "config.json").write_text(to_json(ModelConfig(ModelSpec((1, 8, 8)), UNetConfig())))
     _, parsed = written(folder)
-    assert [image.get("class") for image in parsed.all("img")] == ["pixels", "pixels", None, None]
+    assert [image.get("class") for image in parsed.all("img")] == ["pixels", "pixels", None, None, None]
     assert "over held-out data" not in parsed.text
     assert (
         "There is no neighbours.png here; it is made by scorefield evaluate, for images, on the run's own data" in parsed.text

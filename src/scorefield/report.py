@@ -281,40 +281,28 @@ def plain(value: Any) -> str:
 
 
 def commands(run: dict[str, Any], name: str) -> str:
-    """Shell commands that repeat the run, its settings spelt out; only the network's switches are left to the recipe."""
+    """Shell commands that repeat the run, its settings spelt out; what is not set is left to its default."""
     if not run:
         return missing("Without run.json the commands are not known.")
     recipe = ["--recipe", run["recipe"]] if run["recipe"] else []
-    train = ["scorefield", "train", run["data"], "--out", name, *recipe, *flags(run)]
+    settings = {key: value for key, value in run.items() if key not in ("data", "recipe", "training")}
+    flags = [*arguments(settings, "--"), *arguments(run["training"], "--")]
+    train = ["scorefield", "train", run["data"], "--out", name, *recipe, *flags]
     sample = ["scorefield", "sample", name, "--out", "samples.png"]
     evaluate = ["scorefield", "evaluate", name]
     lines = "\n\n".join(shlex.join(command) for command in (train, sample, evaluate))
-    switches = [key for key, value in run["network"].items() if isinstance(value, bool)]
-    hint = f"Not in the command, but taken from the recipe: the network's {' and '.join(switches)}." if switches else ""
-    return f"<pre>{escape(lines)}</pre>" + (missing(hint) if hint else "")
-
-
-def flags(run: dict[str, Any]) -> list[str]:
-    """Every setting of a run as command-line arguments; what is not set is left to its default."""
-    settings = {key: value for key, value in run.items() if key not in ("data", "recipe", "training")}
-    # a switch has a flag only for what its default is not, and a recipe may turn on those of its network
-    settings["network"] = {key: value for key, value in run["network"].items() if not isinstance(value, bool)}
-    dequantised = settings.pop("dequantise", True)  # on by default
-    if run["recipe"].endswith("-classes"):
-        settings.pop("conditional", None)
-    off = [] if dequantised else ["--no-dequantise"]
-    return [*arguments(settings, "--"), *off, *arguments(run["training"], "--")]
+    return f"<pre>{escape(lines)}</pre>"
 
 
 def arguments(tree: dict[str, Any], prefix: str) -> list[str]:
-    """A dict as flags, nested names joined by dots, switches by their name alone."""
+    """A dict as flags, nested names joined by dots; switches as --name or --no-name."""
     found: list[str] = []
     for key, value in tree.items():
-        flag = prefix + key.replace("_", "-")
+        name = key.replace("_", "-")
         if isinstance(value, dict):
-            found += arguments(value, flag + ".")
-        elif value is True:
-            found.append(flag)
-        elif value is not False and value not in (None, "", []):
-            found += [flag, *(str(item) for item in (value if isinstance(value, list) else [value]))]
+            found += arguments(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            found.append(f"{prefix}{name}" if value else f"{prefix}no-{name}")
+        elif value not in (None, "", []):
+            found += [prefix + name, *(str(item) for item in (value if isinstance(value, list) else [value]))]
     return found

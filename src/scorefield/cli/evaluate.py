@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from scorefield.cli.display import evaluation_bar, say, show_records, tracked
 from scorefield.data import open_data
-from scorefield.experiment import LIKELIHOOD_ROWS, Effort, SamplerOptions, evaluate, read_run, sampler_named
+from scorefield.experiment import LIKELIHOOD_ROWS, Effort, SamplerOptions, evaluate, levels_walked, read_run, sampler_named
 from scorefield.persistence import load
 from scorefield.report import write_report
 
@@ -51,6 +51,7 @@ class Evaluate:
         model = load(self.run, device=device)
         sampler = sampler_named(self.options, model)
         data = open_data(self.data or run.data, run.reading, progress=tracked)
+        say(f"{self.options.sampler}: {levels_walked(sampler, model)}")
         held_out = len(data.splits["test"].x)
         with evaluation_bar(sampler, min(self.n, held_out), min(self.likelihood_rows, held_out)) as (watch, watch_rows):
             records, written = evaluate(

@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
-from tyro.conf import AvoidSubcommands, FlagCreatePairsOff
+from tyro.conf import AvoidSubcommands
 
 from scorefield.errors import UserError
 
@@ -40,7 +40,7 @@ def parse(
                 prog=prog,
                 default=tyro.MISSING_NONPROP if default is None else default,
                 description=description,
-                config=(AvoidSubcommands, FlagCreatePairsOff),
+                config=(AvoidSubcommands,),
             )
     except SystemExit as stop:
         if not stop.code:

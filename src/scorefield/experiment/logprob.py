@@ -56,7 +56,7 @@ def logprob(
         RunError: a validation row whose log-density is not finite.
     """
     if cache is not None:
-        make_folder(cache)
+        make_folder(cache, "what is computed is kept there: make the run's folder writable")
 
     def densities(rows: np.ndarray, name: str) -> LogDensities:
         place = None if cache is None else cache / f"{name}.jsonl"

@@ -166,10 +166,10 @@ def inherit_resolved(asked: Training, stored: Training) -> Training:
     )
 
 
-def make_folder(folder: Path) -> None:
-    """Create the run's folder; `UserError` where that is not possible, `RunError` if the disk is full."""
+def make_folder(folder: Path, hint: str = "give another --out") -> None:
+    """Create a folder; `UserError` with a hint where that is not possible, `RunError` if the disk is full."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (RunError if full else UserError)(f"cannot create {folder}: {error}; give another --out") from error
+        raise (RunError if full else UserError)(f"cannot create {folder}: {error}; {hint}") from error

@@ -25,15 +25,19 @@ def digits() -> Run:
 
 
 def digits_classes() -> Run:
-    """8×8 digits, a score for each: `scorefield train digits --recipe digits-classes --out runs/digits-classes`."""
+    """8×8 digits, a score for each: `scorefield train digits --recipe digits-classes --out runs/digits-classes`.
+
+    A fixed classifier sees the digit asked for in 99.4 % of 500 samples, in all of them with `--guidance 1.5`. When the lower
+    halves of test digits are removed (it then names 38 %) and drawn again, it names 69 %.
+    """
     return replace(digits(), recipe="digits-classes", conditional=True)
 
 
 def fashion_mnist() -> Run:
     """28×28 pictures of clothes: `scorefield train fashion-mnist --out runs/fashion`.
 
-    150,000 images; 2,000 samples by Heun with 18 steps: Fréchet distance 4.2 in the features of a fixed small classifier
-    (noise: 165). With Adam batches of 128 without attention gave 8.1, batches of 64 7.5, attention and more of the large noise
+    150,000 images in about 15 minutes on two cores; 2,000 samples by Heun with 18 steps: Fréchet distance 4.3 in the features of a
+    fixed small classifier (noise: 165). With Adam batches of 128 without attention gave 8.1, batches of 64 7.5, attention and more of the large noise
     levels 7.2, batches of 32 6.6; Muon 4.7 with batches of 64, 4.2 with batches of 32.
     """
     return Run(

@@ -13,14 +13,17 @@ from dataclasses import replace
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from scorefield.densities import gaussian
 from scorefield.integrate import RK4, runge_kutta
+from scorefield.interfaces import Score
 from scorefield.jacobian_trace import Exact, Hutchinson
 from scorefield.likelihood import ELBO, FlowLikelihood, prior_mismatch
+from scorefield.objectives import DenoisingScoreMatching, LogUniform, PowerWeighting
 from scorefield.processes import PROCESSES
-from scorefield.samplers import DormandPrince, Geometric, Karras
-from scorefield.verify.families import name, random_gaussian, random_mixture, shapes, size, stream
+from scorefield.samplers import Ancestral, DormandPrince, EulerMaruyama, Geometric, Karras
+from scorefield.verify.families import Scaled, name, random_gaussian, random_mixture, shapes, size, stream
 from scorefield.verify.record import Record, close, exact, ordered, sampled
 
 ENDS = (0.05, 20.0)
@@ -71,6 +74,10 @@ def row_14(full: bool) -> Iterator[Record]:
             marginal = d / 2 * (math.log(2 * math.pi * chain_variance(levels)) + VARIANCE / chain_variance(levels))
             yield ordered(14, f"E[−ELBO_T] ≥ E[−log p_T], T = {steps}: {which}", bounds[-1], marginal)
             yield ordered(14, f"E[−log p_T] ≥ H(p), T = {steps}: {which}", marginal, entropy)
+            yield sampled(
+                14, f"the chain's variance is that of ancestral samples, T = {steps}: {which}",
+                chain_samples(p, steps, shape) ** 2, chain_variance(levels),
+            )  # fmt: skip
         limit = lost_by_chain(None, d)
         chain = [*zip(("T = 10", "T = 100", "T = 1000", "T = ∞", "H(p)"), (*bounds, limit, entropy), strict=True)]
         for (first, larger), (second, smaller) in pairwise(chain):
@@ -98,8 +105,30 @@ def row_24(full: bool) -> Iterator[Record]:
         bound = (a - 1) ** 2 * math.log(start / (VARIANCE + low**2)) / 2
         if a == 1:
             yield exact(24, "the true score makes the true law", torch.tensor(ratio), 1.0, 1e-8)
-        else:
-            yield ordered(24, f"½ ∫ g² F dt ≥ KL(p‖q), score times {a}", bound, divergence)
+            continue
+        yield ordered(24, f"½ ∫ g² F dt ≥ KL(p‖q), score times {a}", bound, divergence)
+        p, g = gaussian(torch.zeros(1).double(), VARIANCE), stream(24, round(100 * a))
+        model = Scaled(p, torch.tensor([a], dtype=torch.float64), ENDS)
+        x = p.sample(50_000, generator=g)
+        loss = DenoisingScoreMatching(LogUniform(), PowerWeighting(-2))
+        excess = [loss(m, x, generator=stream(24, 1)).value for m in (model, Scaled(p, torch.ones(1).double(), ENDS))]
+        yield sampled(
+            24, f"½ ∫ g² F dt = the likelihood-weighted loss less its least, score times {a}",
+            math.log(high / low) * (excess[0] - excess[1]), bound,
+        )  # fmt: skip
+        noise = math.sqrt(start) * torch.randn(4000, 1, generator=g, dtype=torch.float64)
+        *_, state = EulerMaruyama(1000, grid=Geometric(), sigma_range=ENDS, to_zero=False)(model, noise, generator=g)
+        yield sampled(
+            24, f"the variance of q is that of the reverse SDE's samples, score times {a}", state.x**2, float(variance)
+        )
+
+
+def chain_samples(p: Score, steps: int, shape: tuple[int, ...]) -> Tensor:
+    """Draws of each coordinate from the chain of p's score, begun in the prior and ended by its last Gaussian step."""
+    sampler, generator = Ancestral(steps + 1, grid=Geometric(), sigma_range=ENDS), stream(14, steps, 2)
+    start = math.sqrt(1 + ENDS[1] ** 2) * torch.randn(4000, *shape, generator=generator, dtype=torch.float64)
+    *_, state = sampler(p, start, generator=generator)
+    return state.x.flatten(1)[:, 0] + ENDS[0] * torch.randn(len(start), generator=generator, dtype=torch.float64)
 
 
 def lost_by_chain(levels: list[float] | None, d: int) -> float:
