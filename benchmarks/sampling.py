@@ -1,9 +1,10 @@
 """A sampler's time beyond that of its network evaluations, beside azula's and diffusers' samplers.
 
 Each cell is (seconds of a run of the sampler) / (seconds of as many bare forward passes of the network, without gradients).
-A run and its bare passes alternate in one process, so that a machine that drifts drifts for both; medians of the ratios are
-shown. Each package's sampler takes about the same steps and dresses the network in its own way: here as EDM does, with σ
-checked against the model's range; in azula by `KarrasDenoiser`; in diffusers as a prediction of the noise.
+A run and its bare passes alternate in one process, so that a machine that drifts drifts for both; the median of the ratios is
+shown, and their quartiles in brackets. Each package's sampler takes about the same steps and dresses the network in its own
+way: here as EDM does, σ checked against the model's range; in azula by `KarrasDenoiser`; in diffusers as a prediction of the
+noise.
 
     pip install --constraint constraints.txt --editable '.[benchmark]'     # azula and diffusers; absent ones are left out
     python benchmarks/sampling.py [--networks mlp unet] [--steps 18] [--rounds 9] [--threads 1] [--json FILE]
@@ -22,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -144,7 +146,8 @@ def measure(label: str, network: nn.Module, x: Tensor, steps: int, rounds: int) 
     return [
         {
             "network": label, "package": package, "sampler": name, "nfe": nfe[package, name],
-            "ratio": statistics.median(found), "forward_ms": 1e3 * statistics.median(forward),
+            "ratio": statistics.median(found), "quartiles": np.quantile(found, (0.25, 0.75)).tolist(),
+            "forward_ms": 1e3 * statistics.median(forward),
         }
         for (package, name), found in ratios.items()
     ]  # fmt: skip
@@ -156,9 +159,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"| network | forward | sampler | {' | '.join(packages)} |", "|---|---|---|" + "---|" * len(packages)]
     for label, sampler in dict.fromkeys((r["network"], r["sampler"]) for r in rows):
         cells = {r["package"]: r for r in rows if (r["network"], r["sampler"]) == (label, sampler)}
-        shown = [f"{cells[p]['ratio']:.2f}" if p in cells else "not installed" for p in packages]
+        shown = [ratio(cells[p]) if p in cells else "not installed" for p in packages]
         lines.append(f"| {label} | {cells['scorefield']['forward_ms']:.2f} ms | {sampler} | {' | '.join(shown)} |")
     return "\n".join(lines)
+
+
+def ratio(row: dict[str, Any]) -> str:
+    """The median ratio, and its quartiles."""
+    low, high = row["quartiles"]
+    return f"{row['ratio']:.2f} ({low:.2f}–{high:.2f})"
 
 
 def problems(names: list[str]) -> list[tuple[str, nn.Module, Tensor]]:
