@@ -32,11 +32,13 @@ from scorefield.samplers import generate
 Cell = dict[str, Any]
 
 
-def measure(run: Path, model: Any, judge: Judge, name: Any, nfe: int, seed: int, n: int) -> Cell | None:
+def measure(
+    run: Path, model: Any, judge: Judge, name: Any, levels: tuple[float, float] | None, nfe: int, seed: int, n: int
+) -> Cell | None:
     """One cell; None where the sampler cannot do with so few evaluations."""
     adaptive = name == "dormand-prince"
     try:
-        sampler = sampler_named(SamplerOptions(sampler=name, nfe=None if adaptive else nfe), model)
+        sampler = sampler_named(SamplerOptions(sampler=name, nfe=None if adaptive else nfe, sigma_range=levels), model)
     except UserError:
         return None
     calls = 0
@@ -55,9 +57,14 @@ def measure(run: Path, model: Any, judge: Judge, name: Any, nfe: int, seed: int,
     pixels = arrays(torch.cat(parts), model.spec)
     confidence = judge.probabilities(pixels).max(1)[0].mean().item()
     return {
-        "on": judge.name, "run": str(run), "n": n, "sampler": name, "nfe": nfe, "used": calls / drawn, "seed": seed,
-        "frechet": judge.frechet(pixels), "confidence": confidence, "seconds": time.perf_counter() - began,
+        "on": judge.name, "run": str(run), "n": n, "sampler": titled(name, levels), "nfe": nfe, "used": calls / drawn,
+        "seed": seed, "frechet": judge.frechet(pixels), "confidence": confidence, "seconds": time.perf_counter() - began,
     }  # fmt: skip
+
+
+def titled(name: str, levels: tuple[float, float] | None) -> str:
+    """A sampler's name in the table."""
+    return name if levels is None else f"{name}, σ from {levels[1]:g} to {levels[0]:g}"
 
 
 def read(path: Path, on: str, run: Path, n: int) -> dict[tuple[str, int, int], Cell]:
@@ -118,23 +125,26 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     parser.add_argument("--nfe", nargs="+", type=int, default=[5, 10, 18, 35, 100])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--sigma-range", nargs=2, type=float, help="levels to walk between, where not the model's")
     parser.add_argument("-n", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     judge, model = Judge(args.judge, args.on, args.data), load(args.run).eval()
+    levels = args.sigma_range and tuple(args.sigma_range)
     cells = read(args.out, args.on, args.run, args.n)
     for seed, nfe, name in product(args.seeds, args.nfe, args.samplers):
-        if (name, nfe, seed) in cells or (name == "dormand-prince" and nfe != max(args.nfe)):
+        if (titled(name, levels), nfe, seed) in cells or (name == "dormand-prince" and nfe != max(args.nfe)):
             continue
-        cell = measure(args.run, model, judge, name, nfe, seed, args.n)
+        cell = measure(args.run, model, judge, name, levels, nfe, seed, args.n)
         if cell is not None:
-            cells[name, nfe, seed] = cell
+            cells[titled(name, levels), nfe, seed] = cell
             with open(args.out, "a") as file:
                 file.write(json.dumps(cell) + "\n")
             print(f"{name}, {nfe} evaluations, seed {seed}: {cell['frechet']:.3f} in {cell['seconds']:.0f} s", flush=True)
-    order = sorted(cells.values(), key=lambda c: (list(SAMPLERS).index(c["sampler"]), c["nfe"], c["seed"]))
+    rank = list(SAMPLERS).index
+    order = sorted(cells.values(), key=lambda c: (rank(c["sampler"].split(",")[0]), c["sampler"], c["nfe"], c["seed"]))
     print(table(order))
     draw(order, args.out.with_suffix(".png"))
     print(f"wrote {args.out} and {args.out.with_suffix('.png')}")

@@ -70,6 +70,9 @@ class SamplerOptions:
     """the process in whose time heun, euler, rk4, dormand-prince and reverse-sde step (edm)"""
     grid: GridName | None = None
     """spacing of the levels, not of annealed-langevin's (karras)"""
+    sigma_range: tuple[float, float] | None = None
+    """smallest and largest noise level to walk between, in units of the data's standard deviation (the model's); few steps do
+    better if the smallest is not much finer than the data"""
     eta: float | None = None
     """ddim: the share of fresh noise, 0 for none, 1 for ancestral sampling (0)"""
     sigma: float | None = None
@@ -79,6 +82,7 @@ class SamplerOptions:
 TAKERS: dict[str, list[SamplerName]] = {
     "process": [name for name, sampler in SAMPLERS.items() if hasattr(sampler, "process")],
     "grid": [name for name, sampler in SAMPLERS.items() if isinstance(sampler, Descent)],
+    "sigma_range": [name for name, sampler in SAMPLERS.items() if hasattr(sampler, "sigma_range")],
     "eta": ["ddim"],
     "sigma": ["langevin"],
 }
@@ -96,7 +100,7 @@ def sampler_named(options: SamplerOptions, model: Score) -> NamedSampler:
     changes: dict[str, Any] = {option: getattr(options, option) for option in TAKERS if getattr(options, option) is not None}
     for option in changes:
         if name not in TAKERS[option]:
-            raise UserError(f"--{option} is for {', '.join(TAKERS[option])}; {name} has none")
+            raise UserError(f"--{option.replace('_', '-')} is for {', '.join(TAKERS[option])}; {name} has none")
     for option, choices in (("process", PROCESSES), ("grid", GRIDS)):
         if option in changes:
             check_choice(option, changes[option], choices)
@@ -113,6 +117,8 @@ def sampler_named(options: SamplerOptions, model: Score) -> NamedSampler:
     try:
         if isinstance(sampler, Descent):
             sampler.grid(2, levels_of(sampler, model, sampler.coordinates))
+        elif isinstance(sampler, AnnealedLangevin):
+            levels_of(sampler, model)
     except ValueError as error:
         raise UserError(str(error)) from error
     return sampler
