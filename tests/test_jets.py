@@ -22,6 +22,13 @@ WEIGHT, SHIFT = normal(6), normal(6)
 FIXED = normal(5, 6)
 CHANNEL_WEIGHT, CHANNEL_SHIFT = normal(4), normal(4)
 
+
+def attention(*parts: Tensor) -> Tensor:
+    """Queries, keys and values `(b, c, h, w)`, as the U-Net mixes positions."""
+    q, k, v = (x.reshape(*x.shape[:2], -1).transpose(-1, -2) for x in parts)
+    return (q @ k.transpose(-1, -2) * 0.7).softmax(-1) @ v
+
+
 VECTOR_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: F.linear(x, A, BIAS),
     "silu": F.silu,
@@ -65,6 +72,12 @@ VECTOR_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "reshape": lambda x: x.exp().reshape(len(x), 2, 3).transpose(1, 2).flatten(1),
     "squeeze": lambda x: F.linear(x.sin(), A[:1]).squeeze(1),
     "unsqueeze": lambda x: x.exp().unsqueeze(1),
+    "matrix": lambda x: x.sin() @ B,
+    "row": lambda x: torch.matmul(x.sin(), B[0]),
+    "matrix from the left": lambda x: A[:, :2] @ x.exp().reshape(len(x), 2, 3),
+    "matrices": lambda x: x.sin().reshape(len(x), 2, 3) @ x.exp().reshape(len(x), 3, 2),
+    "softmax": lambda x: (3 * x).softmax(-1),
+    "softmax of rows": lambda x: F.softmax(x.exp().reshape(len(x), 2, 3), dim=1),
     "two layers": lambda x: F.linear(F.silu(F.linear(x, B)), A),
 }
 IMAGE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -78,6 +91,7 @@ IMAGE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "upsampling": lambda x: F.interpolate(x.sin(), scale_factor=2.0, mode="nearest"),
     "pooling": lambda x: F.avg_pool2d(x.sin(), 2),
     "group norm": lambda x: F.group_norm(x.sin(), 1, CHANNEL_WEIGHT[:2], CHANNEL_SHIFT[:2]),
+    "attention": lambda x: attention(x, x.sin(), x.exp()),
     "channel norm": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (2,)).permute(0, 3, 1, 2),
 }
 CASES = [(name, f, (5, 6)) for name, f in VECTOR_FUNCTIONS.items()] + [(n, f, (5, 2, 4, 4)) for n, f in IMAGE_FUNCTIONS.items()]
@@ -120,7 +134,9 @@ def test_their_sum_at_the_price_of_one(name: str, f: Callable[[Tensor], Tensor],
     [
         lambda x: torch.cumsum(x, 1),
         lambda x: F.silu(x, inplace=True),
-        lambda x: x @ B,
+        lambda x: FIXED.T @ x,
+        lambda x: x.softmax(0),
+        lambda x: torch.softmax(x, 1, dtype=torch.float32),
         lambda x: F.linear(FIXED, x),
         lambda x: F.gelu(x, approximate="tanh"),
         lambda x: x + FIXED.expand(2, 5, 6),

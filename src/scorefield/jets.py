@@ -4,7 +4,7 @@ Along directions vₖ a function y(x) has tangents Tₖ = ∂y/∂vₖ and secon
 
     linear A:         A y      A Tₖ      A Sₖ
     elementwise f:    f(y)     f′ Tₖ     f′ Sₖ + f″ Tₖ²
-    product:          y z      Tₖ z + y Uₖ      Sₖ z + 2 Tₖ Uₖ + y Rₖ
+    product:          y z      Tₖ z + y Uₖ      Sₖ z + 2 Tₖ Uₖ + y Rₖ            (of numbers or of matrices)
 
 The rules are linear in (Sₖ, Tₖ²), so the sum Σₖ Sₖ — the Laplacian where the vₖ are a basis — is carried at the price of
 one. All tangents pass a layer in one matrix product; there is no reverse pass inside, and so none to be differentiated again.
@@ -99,10 +99,10 @@ class Jet:
         """Tₖ², or their sum."""
         return self.times(self)
 
-    def times(self, other: "Jet") -> Tensor:
+    def times(self, other: "Jet", product: Callable[[Tensor, Tensor], Tensor] = torch.mul) -> Tensor:
         """Tₖ Uₖ, or their sum."""
-        product = self.tangents * other.tangents
-        return product.sum(0, keepdim=True) if self.summed else product
+        found = product(self.tangents, other.tangents)
+        return found.sum(0, keepdim=True) if self.summed else found
 
 
 def apply(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -226,17 +226,40 @@ def subtract(a: Any, b: Any, *, alpha: float = 1) -> Jet:
     return add(a, b, alpha=-alpha)
 
 
-def multiply(a: Any, b: Any) -> Jet:
-    if not (isinstance(a, Jet) and isinstance(b, Jet)):
-        jet, constant = (a, b) if isinstance(a, Jet) else (b, a)
-        check_constant(jet, constant)
-        return jet.map(lambda y: y * constant)
-    check_pair(a, b)
-    tangents = a.tangents * b.value + a.value * b.tangents
-    second = None
-    if a.second is not None and b.second is not None:
-        second = a.second * b.value + 2 * a.times(b) + a.value * b.second
-    return Jet(a.value * b.value, tangents, second, a.summed)
+def bilinear(product: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Jet]:
+    """The rule of a product, of numbers or of matrices."""
+
+    def rule(a: Any, b: Any) -> Jet:
+        if not isinstance(b, Jet):
+            check_constant(a, b)
+            return a.map(lambda y: product(y, b))
+        if not isinstance(a, Jet):
+            check_constant(b, a)
+            return b.map(lambda y: product(a, y))
+        check_pair(a, b)
+        tangents = product(a.tangents, b.value) + product(a.value, b.tangents)
+        second = None
+        if a.second is not None and b.second is not None:
+            second = product(a.second, b.value) + 2 * a.times(b, product) + product(a.value, b.second)
+        return Jet(product(a.value, b.value), tangents, second, a.summed)
+
+    return rule
+
+
+multiply = bilinear(torch.mul)
+
+
+def matmul(a: Any, b: Any) -> Jet:
+    if isinstance(b, Jet) and b.value.ndim < 3:
+        raise NoRule("a product of matrices that sums over the batch")
+    return bilinear(torch.matmul)(a, b)
+
+
+def softmax(x: Any, dim: int | None = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
+    if dim is None or dim % x.ndim == 0 or dtype is not None:
+        raise NoRule("softmax over the batch, or in another precision")
+    e = (x - x.value.amax(dim, keepdim=True).detach()).exp()
+    return e / e.sum(dim, keepdim=True)
 
 
 def divide(a: Any, b: Any) -> Jet:
@@ -387,6 +410,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "linear": linear, "conv2d": convolution, "cat": concatenate, "pad": padding,
     "layer_norm": layer_norm, "group_norm": group_norm,
     "add": add, "radd": add, "sub": subtract, "rsub": lambda a, b: subtract(b, a), "mul": multiply, "rmul": multiply,
+    "matmul": matmul, "rmatmul": lambda a, b: matmul(b, a), "softmax": softmax,
     "div": divide, "truediv": divide, "rdiv": lambda a, b: divide(b, a), "rtruediv": lambda a, b: divide(b, a),
     "neg": lambda x: multiply(x, -1.0), "pow": power, "contiguous": lambda x, **layout: x,
     "double": lambda x: x.map(Tensor.double), "float": lambda x: x.map(Tensor.float),
@@ -400,5 +424,5 @@ def operator(name: str) -> Callable[..., Any]:
     return lambda *args: apply(name, *args)
 
 
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "pow", "getitem"):
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "pow", "getitem", "matmul", "rmatmul"):
     setattr(Jet, f"__{_name}__", operator(_name))
