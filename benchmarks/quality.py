@@ -50,7 +50,8 @@ def measure(
     handle = model.network.register_forward_hook(count)
     began, drawn = time.perf_counter(), 0
     parts = []
-    for x in generate(in_precision(model, "auto", torch.device("cpu")), sampler, n, model.spec.event_shape, seed=seed):
+    score = in_precision(model, "auto", torch.device("cpu"), sampler)
+    for x in generate(score, sampler, n, model.spec.event_shape, seed=seed):
         parts.append(x)
         drawn += 1
     handle.remove()

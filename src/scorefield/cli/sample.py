@@ -65,7 +65,7 @@ class Sample:
         check_output(self.out, self.n, model.spec, self.overwrite)
         classes = model.spec.classes
         cond = None if self.class_ is None else class_labels(self.class_, classes, self.n)
-        score = guided(in_precision(model, self.precision, device), self.guidance, cond)
+        score = guided(in_precision(model, self.precision, device, sampler), self.guidance, cond)
         columns = len(classes) if self.class_ == "all" else None
         with sampling_bar(sampler, self.n) as watch:
             write_samples(

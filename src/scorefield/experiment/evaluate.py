@@ -86,7 +86,7 @@ def evaluate(
 
     # what takes longest and is kept comes first, so that an interrupted evaluation repeats nothing
     densities, likelihood_files = likelihoods(model, data, folder, likelihood_rows, effort, seed, device, watch_rows)
-    score = in_precision(model, "auto", torch.device(device))
+    score = in_precision(model, "auto", torch.device(device), sampler)
     train, test = (ScaledRows(data.splits[name].x, spec.scaling) for name in ("train", "test"))
     own, n = trained_on(spec, data), min(n, len(test))
     labels = data.splits["test"].labels if own and spec.classes else None

@@ -173,11 +173,15 @@ def levels_walked(sampler: NamedSampler, model: Score) -> str:
     return f"{sampler.steps} levels from {high:g} to {low:g}, {limit}{cost}"
 
 
-def in_precision(model: Model, precision: Precision, device: torch.device) -> Score:
-    """The model as it is sampled from: `auto` is bf16 where the device computes in it and the score is direct."""
+def in_precision(model: Model, precision: Precision, device: torch.device, sampler: object = None) -> Score:
+    """The model as it is sampled from: `auto` is bf16 where the device computes in it and the score is direct.
+
+    Not for a sampler that measures its own error: it would take ever smaller steps to get below that of bf16.
+    """
     direct = not hasattr(model, "log_density")
     if precision == "bf16" and not direct:
         raise UserError("--precision bf16 is for direct scores only: an energy's gradient needs float32")
-    if precision == "bf16" or (precision == "auto" and direct and computes_in_bf16(device)):
+    adaptive = isinstance(sampler, DormandPrince)
+    if precision == "bf16" or (precision == "auto" and direct and not adaptive and computes_in_bf16(device)):
         return Autocast(model, device)
     return model
