@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from scorefield.experiment.sample import Watch
+from scorefield.interfaces import State
 from scorefield.metrics import Record
 from scorefield.samplers import CHUNK, StartingSampler
 from scorefield.samplers.generate import chunks
@@ -98,16 +99,16 @@ def rows_bar(label: str, rows: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def evaluation_bar(sampler: StartingSampler, n: int, rows: int) -> Iterator[tuple[Watch, Callable[[int], None]]]:
-    """Watchers for an evaluation: one of sampling, one of rows whose log-density is done."""
+    """Watchers for an evaluation: one of rows whose log-density is done, then one of sampling, in the order (sampling, rows)."""
     with bar() as progress:
-        sampling = progress.add_task("sampling", total=chunks(n) * sampler.states)
-        densities = progress.add_task("log-densities", total=rows, start=False, visible=rows > 0)
+        densities = progress.add_task("log-densities", total=rows, visible=rows > 0)
+        sampling = progress.add_task("sampling", total=chunks(n) * sampler.states, start=False)
 
-        def watch_rows(done: int) -> None:
-            progress.start_task(densities)
-            progress.advance(densities, done)
+        def watch(chunk: int, state: State) -> None:
+            progress.start_task(sampling)
+            progress.advance(sampling)
 
-        yield lambda chunk, state: progress.advance(sampling), watch_rows
+        yield watch, lambda done: progress.advance(densities, done)
 
 
 def show_records(records: list[Record]) -> None:
