@@ -99,7 +99,7 @@ def rows_bar(label: str, rows: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def evaluation_bar(sampler: StartingSampler, n: int, rows: int) -> Iterator[tuple[Watch, Callable[[int], None]]]:
-    """Watchers for an evaluation: one of rows whose log-density is done, then one of sampling, in the order (sampling, rows)."""
+    """Watchers for an evaluation: of sampling, and of rows whose log-density is done, which come before."""
     with bar() as progress:
         densities = progress.add_task("log-densities", total=rows, visible=rows > 0)
         sampling = progress.add_task("sampling", total=chunks(n) * sampler.states, start=False)
