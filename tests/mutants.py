@@ -436,6 +436,8 @@ MUTANTS = [
     Mutant("training/muon.py", "beta=b, alpha=c", "beta=c, alpha=b", "tests/training/test_muon.py"),
     Mutant("training/muon.py", "max(direction.shape) ** 0.5", "min(direction.shape) ** 0.5", "tests/training/test_muon.py"),
     Mutant("training/muon.py", "1 - MOMENTUM)\n", "MOMENTUM)\n", "tests/training/test_muon.py"),
+    Mutant("integrate.py", ', "first_step": abs(end - start) / 100', "", "tests/samplers/test_flow.py"),
+    Mutant("experiment/logprob.py", "np.isfinite(found.log_density), np.abs", "True, np.abs", "tests/experiment"),
     Mutant("jets.py", "2 * a.times(b, product)", "a.times(b, product)", "tests/test_jets.py"),
     Mutant("jets.py", "isinstance(b, Jet) and b.value.ndim < 3", "False", "tests/test_jets.py"),
     Mutant("jets.py", "dim % x.ndim == 0", "False", "tests/test_jets.py"),

@@ -66,6 +66,7 @@ def dormand_prince(
         return errors.flatten(1).square().mean(1).max().sqrt()
 
     times = torch.tensor([start, end], dtype=torch.float64, device=x.device)
-    options = {"norm": worst_row, "step_t": times[1:]}  # a step to the end, not beyond, where f may not be defined
+    # neither a step nor the search for the first one may look beyond the end, where f may not be defined
+    options = {"norm": worst_row, "step_t": times[1:], "first_step": abs(end - start) / 100}
     path = odeint(lambda t, y: f(y, float(t)), x, times, rtol=rtol, atol=atol, method="dopri5", options=options)
     return path[-1]

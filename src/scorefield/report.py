@@ -20,6 +20,11 @@ from scorefield.training import read_log
 
 BY_SIGMA = "denoising loss at sigma "
 
+BY_BOUND = (
+    "The same by the evidence bound of the chain of Gaussian steps. Its density is another than the flow's, and only bounded: "
+    "the two agree if the score is exact."
+)
+BY_HALF = "How the first number would change with half the solver's steps; the error left is smaller."
 MEANINGS = {
     "denoising loss": "The training objective on held-out data, averaged over noise levels. Lower is better; compare only "
     "runs on the same data with the same objective.",
@@ -32,6 +37,16 @@ MEANINGS = {
     "density": "How closely samples crowd around held-out data. Near 1, or near the value of real data, is good; "
     "far above means that samples keep to the most typical places.",
     "coverage": "The share of held-out data with a sample nearby. Higher is better.",
+    "bits per dimension, probability flow": "What a lossless code built on the model would spend on each number of an example: "
+    "lower is better. By the density that the probability flow makes.",
+    "bits per dimension, evidence bound": BY_BOUND,
+    "bits per dimension, change by half the steps": BY_HALF,
+    "bits per dimension, independent pixels": "What a histogram of each pixel alone would spend. A model should be well below.",
+    "bits per dimension, uniform": "What knowing nothing would spend.",
+    "log-density, probability flow": "Higher is better; in the units of the data, by the density of the probability flow.",
+    "log-density, evidence bound": BY_BOUND,
+    "log-density, change by half the steps": BY_HALF,
+    "log-density lost by the prior": "What the Gaussian at the largest noise level costs; it should be next to nothing.",
     "memorisation ratio": "Median distance from samples to their nearest training example, divided by the same for held-out "
     "data. Near 1 is good; far below 1 means that samples are copies of training data.",
 }  # fmt: skip
@@ -215,7 +230,8 @@ def metric_rows(record: dict[str, Any], reference: dict[str, Any] | None) -> str
     """A row of numbers and a row of words."""
     name = record["metric"]
     numbers = f"<td>{number(record)}</td><td>{number(reference) if reference else ''}</td>"
-    details = f"Unit: {record['unit']}. {record['n']:,} examples, seed {record['seed']}."
+    seed = "" if record["seed"] is None else f", seed {record['seed']}"
+    details = f"Unit: {record['unit']}. {record['n']:,} examples{seed}."
     words = " ".join(part for part in (MEANINGS.get(name, ""), details) if part)
     meaning = f'<tr class="meaning"><td colspan="3">{escape(words)}</td></tr>'
     return f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>\n{meaning}\n'

@@ -171,6 +171,16 @@ def test_logprob_writes_a_row_for_each_example(run: Path, capsys: pytest.Capture
     assert table.p_value.between(0, 1, inclusive="right").all()
     assert main([*flags, "--out", "p.csv"]) == 2
     assert "p.csv: it exists already" in said(capsys)
+    assert main(["sample", "run", "-n", "3", "--steps", "3", "--out", "drawn"]) == 0  # a folder of images 0 … 255
+    capsys.readouterr()
+    assert main(["logprob", "run", "drawn", "--steps", "3", "--probes", "1", "--draws", "2", "--out", "drawn.csv"]) == 0
+    assert "a single probe knows no standard error" in said(capsys)
+    drawn = pd.read_csv("drawn.csv")
+    assert drawn.file.tolist() == ["0000.png", "0001.png", "0002.png"]
+    assert drawn.bound.notna().all()
+    assert drawn.se.isna().all()
+    assert main([*flags[:-2], "--probes", "0", "--out", "q.csv"]) == 2
+    assert "probes must be from 1 to 1000, got 0" in said(capsys)
     assert main([*flags, "--out", "p.txt"]) == 2
     assert "a table is a .parquet or a .csv file" in said(capsys)
     np.save("flat.npy", np.zeros((20, 3), np.float32))

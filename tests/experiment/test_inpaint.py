@@ -138,6 +138,13 @@ def test_what_is_learnt_is_filled_in(tmp_path: Path) -> None:
     assert load("run").spec.event_shape == (1, 4, 4)
 
 
+def test_grey_levels_are_not_taken_for_pixels() -> None:
+    """Digits of 17 levels in an array of bytes would be nearly black."""
+    np.savez("levels.npz", load_digits().images[:2].astype(np.uint8))
+    with pytest.raises(UserError, match=r"levels\.npz holds no value above 16 of 255: multiply grey levels 0 … 16 by 255/16"):
+        read_incomplete("levels.npz", Path("mask.png"), DIGITS)
+
+
 def test_masks_that_leave_something_open() -> None:
     np.save("nan.npy", np.where(UPPER, 1.0, np.nan))
     with pytest.raises(UserError, match=r"the mask nan\.npy holds NaN"):

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from scorefield.data import open_data
 from scorefield.data.scaling import Scaling
 from scorefield.errors import RunError
 from scorefield.experiment.likelihood import CHUNK, Effort, check_finite, independent_pixels, log_densities
-from scorefield.experiment.logprob import conformal_p_values
+from scorefield.experiment.logprob import conformal_p_values, in_levels_of, logprob, smallest_p_value
 from scorefield.experiment.train import validation_halves
 from scorefield.likelihood import ELBO
 from scorefield.models import ModelSpec, ScoreModel
 from scorefield.networks import MLPConfig
+from scorefield.plots import to_pixels
 from scorefield.randomness import keyed_generator
 
 EFFORT = Effort(steps=3, probes=2, draws=2)
@@ -96,6 +98,36 @@ def test_rows_too_far_out_have_no_density_and_spoil_no_other() -> None:
         check_finite(found)
     assert check_finite(log_densities(model(), rows, EFFORT)).log_density.shape == (3,)
     assert conformal_p_values(np.array([np.inf]), np.arange(19.0)).tolist() == [1 / 20]
+
+
+def test_the_table_of_a_logprob(tmp_path: Path) -> None:
+    """The statistic is the distance to the median of one half of the validation rows; ranks are among the other half."""
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32))
+    own, effort = open_data(str(tmp_path / "rows.npy")), Effort(steps=3, probes=2, draws=2)
+    raw = np.concatenate([own.splits["test"].x[:4], np.full((1, 3), 1e30, np.float32)])
+    table = logprob(model(), own, raw, effort=effort)
+    reference, calibration = (own.splits["validation"].x[rows] for rows in validation_halves(len(own.splits["validation"].x)))
+    middle = np.median(log_densities(model(), reference, effort, purpose="reference").log_density)
+    ordinary = np.abs(log_densities(model(), calibration, effort, purpose="calibration").log_density - middle)
+    found = log_densities(model(), raw, effort)
+    np.testing.assert_array_equal(table.bound, found.bound)
+    np.testing.assert_allclose(table.typicality[:4], np.abs(found.log_density[:4] - middle))
+    assert table.p_value[:4].tolist() == [(1 + (ordinary >= t).sum()) / (1 + len(ordinary)) for t in table.typicality[:4]]
+    assert table.typicality[4] == np.inf
+    assert table.p_value[4] == smallest_p_value(own) == 1 / (1 + len(calibration))
+
+
+def test_samples_as_they_are_written_become_levels_again() -> None:
+    raw = torch.arange(17).reshape(1, 1, 1, 17)
+    spec = ModelSpec((1, 1, 17), scaling=Scaling((8.0,), (6.0,), levels=17))
+    written = to_pixels(raw, 17)[:, None]
+    back, levels = in_levels_of(spec, written, 256)
+    assert levels == 17
+    np.testing.assert_array_equal(back, raw)
+    for other in (written - (written == 16), np.array([[[[1]]]], np.uint8), raw.numpy().astype(np.uint16)):
+        same, levels = in_levels_of(spec, other, 256)
+        assert same is other
+        assert levels == 256
 
 
 def test_validation_rows_are_halved_at_random() -> None:

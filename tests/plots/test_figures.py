@@ -57,7 +57,7 @@ def test_the_bars_of_a_bound() -> None:
     axes = figure.axes[0]
     bars = [(p.get_x(), p.get_width(), p.get_height()) for p in axes.patches if isinstance(p, Rectangle)]
     assert bars == [pytest.approx((0.01, 0.09, 2)), pytest.approx((0.1, 0.9, 5))]
-    assert axes.get_title() == "3.5 nats: last step to the data -4, all levels 7, prior 0.5"
+    assert axes.get_title() == "evidence bound: 3.5 nats\nall bars 7, the last step to the data -4, the prior 0.5"
 
 
 @pytest.mark.parametrize("draw", [learning_curve, loss_by_sigma])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from scorefield.densities import GaussianMixture, gaussian
 from scorefield.interfaces import Score, State
 from scorefield.models import EnergyModel, ModelSpec, Parameterisation, ParameterisationName, ScoreModel
-from scorefield.processes import PROCESSES, VP
+from scorefield.networks import MLPConfig
+from scorefield.processes import PROCESSES, VP, Process
 from scorefield.samplers import DormandPrince, Euler, Geometric, Heun, ProbabilityFlow, RungeKutta4
 
 P = GaussianMixture(torch.tensor([0.3, 0.7]), torch.tensor([[-1.0, 0.5], [1.0, 2.0]]), torch.tensor([0.2, 0.6]))
@@ -142,3 +143,14 @@ def test_tolerances_out_of_range_are_refused() -> None:
             DormandPrince(rtol=value)
         with pytest.raises(ValueError, match="atol must be positive, got"):
             DormandPrince(atol=value)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10, 14, 30])
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_the_adaptive_solver_looks_no_further_than_its_interval(process: Process, steps: int) -> None:
+    """Beyond the ends of a process's time there is no level, and a model refuses what lies beyond its own."""
+    spec = ModelSpec((2,), sigma_range=(0.002, 80.0))
+    model = ScoreModel(MLPConfig(width=4, blocks=1).build((2,)), spec).requires_grad_(False)
+    sampler = DormandPrince(steps, process=process)
+    *_, state = sampler(model, sampler.start(model, (3, 2), torch.Generator().manual_seed(0)))
+    assert state.x.isfinite().all()

@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"scorefield: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt as stop:
-        print("scorefield: interrupted; nothing was left half written", file=sys.stderr)
+        kept = " and what is computed is kept: the same command goes on" if arguments[:1] in (["evaluate"], ["logprob"]) else ""
+        print(f"scorefield: interrupted; nothing was left half written{kept}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         return 1

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from scorefield.cli.display import evaluation_bar, say, show_records, tracked
 from scorefield.data import open_data
 from scorefield.experiment import LIKELIHOOD_ROWS, Effort, SamplerOptions, evaluate, levels_walked, read_run, sampler_named
+from scorefield.experiment.evaluate import check_numbers
 from scorefield.persistence import load
 from scorefield.report import write_report
 
@@ -37,7 +38,7 @@ class Evaluate:
     options: Annotated[SamplerOptions, arg(name="")] = SamplerOptions()
     likelihood_rows: int = LIKELIHOOD_ROWS
     """held-out rows whose log-density is computed (0: none); they are kept, so an interrupted evaluation goes on"""
-    effort: Annotated[Effort, arg(name="likelihood")] = Effort()
+    likelihood: Effort = Effort()
     seed: int = 0
     """all randomness follows from it"""
 
@@ -46,6 +47,7 @@ class Evaluate:
         return cls(tyro.MISSING)
 
     def __call__(self) -> int:
+        check_numbers(self.n, self.likelihood_rows)
         run = read_run(self.run)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(self.run, device=device)
@@ -55,7 +57,7 @@ class Evaluate:
         held_out = len(data.splits["test"].x)
         with evaluation_bar(sampler, min(self.n, held_out), min(self.likelihood_rows, held_out)) as (watch, watch_rows):
             records, written = evaluate(
-                run, model, data, self.run, sampler, self.n, likelihood_rows=self.likelihood_rows, effort=self.effort,
+                run, model, data, self.run, sampler, self.n, likelihood_rows=self.likelihood_rows, effort=self.likelihood,
                 seed=self.seed, device=device, watch=watch, watch_rows=watch_rows,
             )  # fmt: skip
         show_records(records)

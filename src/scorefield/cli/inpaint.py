@@ -63,6 +63,6 @@ class Inpaint:
             chunks = complete(score, model.spec, incomplete, sampler, self.n, seed=self.seed, watch=watch)
             write_completions(self.out, incomplete, chunks, self.n)
         filled = 1 - incomplete.known.double().mean().item()
-        what = f"{self.n} completions of {images} image{'s' * (images > 1)}, {filled:.0%} filled in"
+        what = f"{self.n} completion{'s' * (self.n > 1)} of {images} image{'s' * (images > 1)}, {filled:.0%} filled in"
         say(f"wrote {self.out}: {what}, by {self.method}, seed {self.seed}")
         return 0

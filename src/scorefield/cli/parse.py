@@ -42,6 +42,8 @@ def parse(
                 description=description,
                 config=(AvoidSubcommands,),
             )
+    except ValueError as error:  # a dataclass refused what it was given
+        raise UserError(str(error)) from error
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -55,7 +57,7 @@ def one_line(box: str) -> str:
     message = textwrap.dedent("\n".join(itertools.takewhile(lambda row: not is_rule(row), rows)))
     if message.startswith("Missing from"):  # names of arguments, each above its indented help text
         message = "missing: " + ", ".join(re.findall("^ {4}([^ ].*)", message, re.MULTILINE))
-    return " ".join(message.split()).rstrip(".")
+    return re.sub(r"^Error parsing ([\w.]+: )", r"\1", " ".join(message.split())).rstrip(".")
 
 
 def is_rule(row: str) -> bool:

@@ -18,6 +18,8 @@ class Example(NamedTuple):
     label: int = -1
     held_out: HeldOut = ""
     """the split the source itself puts it in, if not for training"""
+    name: str = ""
+    """of its file, below the folder"""
 
 
 @dataclass(frozen=True)

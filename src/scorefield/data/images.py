@@ -182,7 +182,7 @@ def image_examples(
                     f"images of different sizes: {where}{first[0]} is {size_of(first[1])}, {where}{picture.name} is "
                     f"{size_of(array.shape)}; give --reading.size N to make all of them N×N"
                 )
-            yield Example(array, picture.label, picture.held_out)
+            yield Example(array, picture.label, picture.held_out, picture.name)
 
     return Examples("images", len(pictures), 65536 if deep else 256, read, classes, skipped)
 

@@ -62,18 +62,21 @@ def open_data(
     return read_cache(folder, source)
 
 
-def read_all(source: str, reading: Reading = Reading(), *, progress: Progress = silent) -> tuple[np.ndarray, Examples]:
-    """All examples of a source in its own order `(n, *event)`, in memory, any number of them; and the facts about it.
+def read_all(
+    source: str, reading: Reading = Reading(), *, progress: Progress = silent
+) -> tuple[np.ndarray, list[str], Examples]:
+    """All examples of a source in its own order `(n, *event)`, in memory, any number of them; their names; facts about it.
 
     Raises:
         UserError: as `open_data`, and if they are not of one shape.
     """
     examples = find(source).open(reading, progress)
-    rows = [example.x for example in progress(examples.read(), f"reading {source}", examples.total)]
+    found = [*progress(examples.read(), f"reading {source}", examples.total)]
+    rows = [example.x for example in found]
     if not rows or any(x.shape != rows[0].shape for x in rows):
         what = "there is nothing to read" if not rows else "the examples are not all of one shape"
         raise UserError(f"{source}: {what}; give images of one size (--reading.size), or vectors of one length")
-    return np.stack(rows), examples
+    return np.stack(rows), [example.name for example in found], examples
 
 
 def cache_root() -> Path:

@@ -72,11 +72,8 @@ def evaluate(
         UserError: n < 2, likelihood_rows < 0, or data of another shape or other levels than the model's.
         RunError: a log-density that is not finite.
     """
+    check_numbers(n, likelihood_rows)
     check_data(model.spec, data.event_shape, data.levels, data.source)
-    if n < 2:
-        raise UserError(f"-n must be at least 2 to compare distributions, got {n}")
-    if likelihood_rows < 0:
-        raise UserError(f"--likelihood-rows must be at least 0, got {likelihood_rows}")
     spec, film = model.spec, Film()
 
     def observe(chunk: int, state: State) -> None:
@@ -110,6 +107,14 @@ def evaluate(
     written += [*curves(folder), folder / "evaluation.json"]
     write_durably(folder / "evaluation.json", json.dumps([asdict(r) for r in records], indent=2) + "\n")
     return records, written
+
+
+def check_numbers(n: int, likelihood_rows: int) -> None:
+    """Refuse what cannot be compared."""
+    if n < 2:
+        raise UserError(f"-n must be at least 2 to compare distributions, got {n}")
+    if likelihood_rows < 0:
+        raise UserError(f"--likelihood-rows must be at least 0, got {likelihood_rows}")
 
 
 def check_data(spec: ModelSpec, event_shape: tuple[int, ...], levels: int | None, source: str) -> None:

@@ -56,10 +56,15 @@ def read_incomplete(source: str, mask: Path, spec: ModelSpec) -> Incomplete:
         images = read_image(Path(source), grey=False if channels == 3 else None)[None]
         levels: int | None = np.iinfo(images.dtype).max + 1
     else:
-        images, facts = read_all(source, Reading(channels="rgb") if channels == 3 else Reading())
+        images, _, facts = read_all(source, Reading(channels="rgb") if channels == 3 else Reading())
         levels = facts.levels
     if levels is None or images.shape[1:] != spec.event_shape:
         raise UserError(f"the model makes events of shape {spec.event_shape}, {source} holds {images.shape[1:]}")
+    if 0 < images.max() < (spec.scaling.levels or 0) < levels:
+        most = (spec.scaling.levels or 0) - 1
+        raise UserError(
+            f"{source} holds no value above {images.max()} of {levels - 1}: multiply grey levels 0 … {most} by 255/{most}"
+        )
     given = torch.from_numpy(images.astype(np.float64))
     raw = (given * ((spec.scaling.levels or 256) - 1) / (levels - 1)).round()
     return Incomplete(raw.float(), to_pixels(given, levels), read_mask(mask, (height, width)))

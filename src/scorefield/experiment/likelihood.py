@@ -26,8 +26,8 @@ from scorefield.samplers import RungeKutta4
 from scorefield.samplers.generate import chunks
 from scorefield.system import write_durably
 
-CHUNK = 64
-"""rows computed together"""
+CHUNK = 16
+"""rows computed, and kept, together"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Effort:
     draws: int = 16
     """noise levels drawn for the evidence lower bound; 0 leaves it out"""
     refine: bool = False
-    """solve every row again with half the steps, which tells the solver's error; else only the first 64 rows"""
+    """solve every row again with half the steps, which tells the solver's error; else only the first 16 rows"""
 
     def __post_init__(self) -> None:
         for name, least, most in (("steps", 2, 10_000), ("probes", 1, 1000), ("draws", 0, 10_000)):

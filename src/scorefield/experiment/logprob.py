@@ -23,6 +23,7 @@ from scorefield.experiment.likelihood import Effort, LogDensities, check_finite,
 from scorefield.experiment.sample import check_place
 from scorefield.experiment.train import make_folder, validation_halves
 from scorefield.likelihood import bits_per_dim
+from scorefield.models import ModelSpec
 from scorefield.persistence import Model
 from scorefield.system import written_aside
 
@@ -68,6 +69,8 @@ def logprob(
     found = densities(raw, "rows")
     atypical = np.where(np.isfinite(found.log_density), np.abs(found.log_density - middle), np.inf)
     table = {"log_density": found.log_density, "se": found.se, "refinement": found.refinement}
+    if len(found.bound):
+        table |= {"bound": found.bound, "bound_se": found.bound_se}
     if own.levels is not None:
         table["bits_per_dim"] = bits_per_dim(torch.from_numpy(found.log_density), own.event_shape).numpy()
     return pd.DataFrame({**table, "typicality": atypical, "p_value": conformal_p_values(atypical, ordinary)})
@@ -86,6 +89,24 @@ def halves(own: Data) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{own.source} has {total} validation rows, too few to calibrate anomaly scores: give 20 or more")
     reference, calibration = validation_halves(total)
     return reference[:REFERENCE_ROWS], calibration[:REFERENCE_ROWS]
+
+
+def smallest_p_value(own: Data) -> float:
+    """What the most unusual of examples gets: calibration rows are few."""
+    return 1 / (1 + len(halves(own)[1]))
+
+
+def in_levels_of(spec: ModelSpec, images: np.ndarray, levels: int | None) -> tuple[np.ndarray, int | None]:
+    """Images 0 … 255 as `scorefield sample` writes those of a model of fewer levels, in the levels of the model.
+
+    Anything that is not exactly such an image comes back as it was.
+    """
+    mine = spec.scaling.levels
+    if levels == 256 and mine is not None and mine < levels and images.dtype == np.uint8:
+        raw = np.rint(images * ((mine - 1) / 255)).astype(np.uint8)
+        if np.array_equal(np.rint(raw * (255 / (mine - 1))).astype(np.uint8), images):
+            return raw, mine
+    return images, levels
 
 
 def rows_to_compute(own: Data, raw: np.ndarray) -> int:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.errors import UserError
+from scorefield.errors import RunError, UserError
 from scorefield.interfaces import Score, State
 from scorefield.models import ModelSpec
 from scorefield.plots import figure_png, sample_grid, save_film, scatter, to_pixels, window
@@ -115,7 +115,11 @@ def draw(
 
 
 def arrays(x: Tensor, spec: ModelSpec) -> np.ndarray:
-    """Scaled data units `(k, *event)` as pixels or vectors."""
+    """Scaled data units `(k, *event)` as pixels or vectors; raises `RunError` for numbers that are not finite."""
+    if not x.isfinite().all():
+        raise RunError(
+            "the sampler left the range of numbers: give it more steps, less guidance, or a model trained for longer"
+        )
     return arrays_of(spec.scaling.decode(x.cpu()), spec.scaling.levels)
 
 

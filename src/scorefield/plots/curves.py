@@ -34,7 +34,9 @@ def learning_curve(log: list[LogRecord]) -> Figure:
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if leading_digit(value) in (2, 5) else "")
+    low, high = axes.get_ylim()
+    shown = (2, 5) if high / low > 10 else range(2, 10)
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if leading_digit(value) in shown else "")
     axes.tick_params(which="minor", labelsize=FONT - 1)
     axes.legend(fontsize=FONT - 1, frameon=False)
     return figure
@@ -66,7 +68,7 @@ def bound_by_sigma(terms: np.ndarray, sigma_range: tuple[float, float], unit: st
         terms: `(n, strata + 2)` in `unit`, losses: L_0, the strata from small to large σ, L_T; both ends are named in words.
     """
     figure, axes = new_figure()
-    label(axes, "noise level σ (standard deviations of the data)", unit)
+    label(axes, "noise level σ (standard deviations of the data)", f"{unit} by each range of levels")
     means, errors = terms.mean(0), terms.std(0, ddof=1) / len(terms) ** 0.5
     edges = np.geomspace(*sigma_range, terms.shape[1] - 1)
     axes.bar(edges[:-1], means[1:-1], np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
@@ -74,8 +76,9 @@ def bound_by_sigma(terms: np.ndarray, sigma_range: tuple[float, float], unit: st
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axhline(0, color=GREY, linewidth=0.8)
-    ends = f"last step to the data {means[0]:.3g}, all levels {means[1:-1].sum():.3g}, prior {means[-1]:.2g}"
-    axes.set_title(f"{means.sum():.3g} {unit}: {ends}", fontsize=FONT - 3)
+    levels, last, prior = (f"{part:.3g}" for part in (means[1:-1].sum(), means[0], means[-1]))
+    ends = f"all bars {levels}, the last step to the data {last}, the prior {prior}"
+    axes.set_title(f"evidence bound: {means.sum():.3g} {unit}\n{ends}", fontsize=FONT - 2)
     return figure
 
 

@@ -120,7 +120,8 @@ class InverseSampler(Descent):
     ) -> Iterator[State]:
         shape = self.operator(x).shape
         if self.measurement.shape not in (shape[1:], (1, *shape[1:]), shape):
-            raise ValueError(f"the measurement must be of shape {tuple(shape[1:])}, got {tuple(self.measurement.shape)}")
+            one, got = tuple(shape[1:]), tuple(self.measurement.shape)
+            raise ValueError(f"the measurement must be of shape {one}, or one for each example, {tuple(shape)}; got {got}")
         for state in super().__call__(model, x, cond, generator=generator):
             yield state if state.sigma > 0 else state._replace(x=self.operator.project(state.x, self.measurement))
 
