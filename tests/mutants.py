@@ -201,7 +201,7 @@ MUTANTS = [
     Mutant("integrate.py", "alpha=h * weight", "alpha=weight", WALKS),
     Mutant("integrate.py", "mean(1).max().sqrt()", "mean().sqrt()", SAMPLERS),
     Mutant("integrate.py", "rtol=rtol, atol=atol, method", "rtol=atol, atol=rtol, method", SAMPLERS),
-    Mutant("integrate.py", ', "step_t": times[1:]}', "}", WALKS),
+    Mutant("integrate.py", ', "step_t": times[1:]', "", WALKS),
     Mutant("samplers/flow.py", "alphas[i] * x) / alphas[i + 1]", "alphas[i] * x) / alphas[i]", WALKS),
     Mutant(
         "samplers/flow.py", "levels_of(self, model, self.process))[::-1]", "levels_of(self, model, self.process))", SAMPLERS
