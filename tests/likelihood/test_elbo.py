@@ -70,6 +70,19 @@ def test_every_part_of_the_discrete_bound(shape: tuple[int, ...], grid: Grid, st
 
 
 @each_shape
+def test_single_levels(shape: tuple[int, ...]) -> None:
+    """As many draws as steps of a geometric ladder meet each level once: L_t = ½ (σ_t²/σ_{t−1}² − 1) E‖z − ẑ‖²."""
+    p, steps, x = gaussian(torch.zeros(shape).double(), VARIANCE), 6, rows(shape)
+    bound = ELBO(steps, draws=steps, sigma_range=ENDS)(p, x, generator=torch.Generator().manual_seed(1))
+    ladder = torch.tensor(Geometric()(steps + 1, ENDS)[::-1], dtype=torch.float64)
+    torch.testing.assert_close(bound.sigma, ladder[1:, None].expand(steps, len(x)))
+    terms = math.log(ENDS[1] / ENDS[0]) / steps * bound.density
+    torch.testing.assert_close(terms.sum(0), bound.diffusion)
+    for term, (low, high) in zip(terms, pairwise(ladder.tolist()), strict=True):
+        within(term, (high**2 / low**2 - 1) / 2 * math.prod(shape) * VARIANCE / (VARIANCE + high**2))
+
+
+@each_shape
 def test_the_continuous_bound(shape: tuple[int, ...]) -> None:
     d, p = math.prod(shape), gaussian(torch.zeros(shape), VARIANCE)
     found = ELBO(draws=4, sigma_range=ENDS)(p, rows(shape), generator=torch.Generator().manual_seed(1))
