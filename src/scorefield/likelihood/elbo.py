@@ -46,8 +46,8 @@ class Bound(NamedTuple):
     sigma: Tensor
     """noise levels drawn `(draws, b)`"""
     density: Tensor
-    """E‖z − ẑ‖² there, weighted: the diffusion part per unit of log σ `(draws, b)`. On a geometric ladder as many draws as steps
-    meet every level once, the smallest first, and `density · log(σ_T/σ_1)/T` are the single L_t"""
+    """E‖z − ẑ‖² there, weighted: the diffusion part per unit of log σ `(draws, b)`. On a geometric ladder as many draws as
+    steps meet every level once, the smallest first, and `density · log(σ_T/σ_1)/T` are the single L_t"""
 
 
 @dataclass(frozen=True)
