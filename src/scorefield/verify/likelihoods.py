@@ -27,7 +27,7 @@ from scorefield.verify.families import Scaled, name, random_gaussian, random_mix
 from scorefield.verify.record import Record, close, exact, ordered, sampled
 
 ENDS = (0.05, 20.0)
-SOLVER = DormandPrince(2, sigma_range=ENDS, rtol=1e-6, atol=1e-6)
+SOLVER = DormandPrince(2, sigma_range=ENDS, rtol=1e-7, atol=1e-7)
 VARIANCE = 0.49
 
 
