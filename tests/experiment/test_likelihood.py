@@ -104,7 +104,7 @@ def test_the_table_of_a_logprob(tmp_path: Path) -> None:
     """The statistic is the distance to the median of one half of the validation rows; ranks are among the other half."""
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32))
     own, effort = open_data(str(tmp_path / "rows.npy")), Effort(steps=3, probes=2, draws=2)
-    raw = np.concatenate([own.splits["test"].x[:4], np.full((1, 3), 1e30, np.float32)])
+    raw = np.concatenate([own.splits["test"].x[:4], np.full((1, 3), 3e38, np.float32)])
     table = logprob(model(), own, raw, effort=effort)
     reference, calibration = (own.splits["validation"].x[rows] for rows in validation_halves(len(own.splits["validation"].x)))
     middle = np.median(log_densities(model(), reference, effort, purpose="reference").log_density)
@@ -113,6 +113,7 @@ def test_the_table_of_a_logprob(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.bound, found.bound)
     np.testing.assert_allclose(table.typicality[:4], np.abs(found.log_density[:4] - middle))
     assert table.p_value[:4].tolist() == [(1 + (ordinary >= t).sum()) / (1 + len(ordinary)) for t in table.typicality[:4]]
+    assert np.isnan(found.log_density[4])
     assert table.typicality[4] == np.inf
     assert table.p_value[4] == smallest_p_value(own) == 1 / (1 + len(calibration))
 
