@@ -216,7 +216,7 @@ def test_one_measurement_for_all_or_one_for_each() -> None:
         sampler = DPS(5, sigma_range=LEVELS, operator=Mask(KNOWN), measurement=y)
         assert torch.equal(last(sampler(p, x))[:, KNOWN], y.expand(3, 1, 2, 2)[:, KNOWN])
     for y in (each[:2], Y[0, 0], torch.zeros(1, 3, 3)):
-        with pytest.raises(ValueError, match=r"the measurement must be of shape \(1, 2, 2\), got"):
+        with pytest.raises(ValueError, match=r"shape \(1, 2, 2\), or one for each example, \(3, 1, 2, 2\); got"):
             next(DPS(5, sigma_range=LEVELS, operator=Mask(KNOWN), measurement=y)(p, x))
 
 
