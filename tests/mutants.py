@@ -438,7 +438,6 @@ MUTANTS = [
     Mutant("training/muon.py", "1 - MOMENTUM)\n", "MOMENTUM)\n", "tests/training/test_muon.py"),
     Mutant("integrate.py", ', "first_step": abs(end - start) / 100', "", "tests/samplers/test_flow.py"),
     Mutant("experiment/logprob.py", "np.isfinite(found.log_density), np.abs", "True, np.abs", "tests/experiment"),
-    Mutant("samplers/exponential.py", "if i < len(levels) - 2 else first", "if i < len(levels) - 1 else first", SAMPLERS),
     Mutant("jets.py", "2 * a.times(b, product)", "a.times(b, product)", "tests/test_jets.py"),
     Mutant("jets.py", "isinstance(b, Jet) and b.value.ndim < 3", "False", "tests/test_jets.py"),
     Mutant("jets.py", "dim % x.ndim == 0", "False", "tests/test_jets.py"),

@@ -75,8 +75,7 @@ class DPMSolver(Descent):
     """DPM-Solver++ in its multistep forms: order 2 (2M) or 3 (3M), one score evaluation a step.
 
     The first step of 3M is a Runge–Kutta step of order 2, with one evaluation more, since a starter of order 1 would spoil
-    the order. The last step of 2M is of order 1, which leaves the order what it is: of few steps it is a long one, on which
-    extrapolation goes astray. 3M needs about 18 steps.
+    the order.
 
     Raises:
         ValueError: an order that is not 2 or 3.
@@ -108,11 +107,13 @@ class DPMSolver(Descent):
             linear = h - constant  # ∫ e^(τ−h) τ dτ
             first = torch.lerp(now, x, math.exp(-h))
             if i == 0:
-                return first if self.order == 2 else first + linear / h * (denoise(model, first, levels[1], cond) - now)
+                if self.order == 2:
+                    return first
+                return first + linear / h * (denoise(model, first, levels[1], cond) - now)
             back = lambdas[i] - lambdas[i - 1]
             slope = (past[-1] - past[-2]) / back
             if self.order == 2:
-                return first + constant * h / 2 * slope if i < len(levels) - 2 else first
+                return first + constant * h / 2 * slope
             if i == 1:
                 return first + linear * slope
             further = lambdas[i - 1] - lambdas[i - 2]
