@@ -26,6 +26,7 @@ from scorefield.experiment.sample import arrays
 from scorefield.experiment.samplers import SAMPLERS, in_precision
 from scorefield.persistence import load
 from scorefield.plots import figure_png
+from scorefield.plots.curves import leading_digit
 from scorefield.plots.style import FONT, label, new_figure
 from scorefield.samplers import generate
 
@@ -110,6 +111,9 @@ def draw(cells: list[Cell], path: Path) -> None:
         axes.plot(x, y, line, color=colour, marker="o", markersize=4, linewidth=1.8, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(sorted({cell["nfe"] for cell in cells}), minor=False)
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if leading_digit(value) in (2, 5) else "")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(fontsize=FONT - 2, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
