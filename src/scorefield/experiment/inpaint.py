@@ -76,8 +76,9 @@ def read_mask(path: Path, shape: tuple[int, int]) -> Tensor:
     Raises:
         UserError: unreadable, of another shape, of more than two values, or of one, NaN, or transparent in parts.
     """
-    values = load_array(path) if path.suffix in (".npy", ".npz") else read_image(path, grey=True)[0]
-    if path.suffix not in (".npy", ".npz") and is_transparent(path):
+    is_array = path.suffix in (".npy", ".npz")
+    values = load_array(path) if is_array else read_image(path, grey=True)[0]
+    if not is_array and is_transparent(path):
         raise UserError(
             f"the mask {path} is transparent in parts: make it black where the image is to be filled in, else white"
         )

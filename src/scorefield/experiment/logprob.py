@@ -25,6 +25,7 @@ from scorefield.experiment.train import make_folder, validation_halves
 from scorefield.likelihood import bits_per_dim
 from scorefield.models import ModelSpec
 from scorefield.persistence import Model
+from scorefield.plots import to_pixels
 from scorefield.system import written_aside
 
 REFERENCE_ROWS = 200
@@ -45,12 +46,12 @@ def logprob(
 ) -> pd.DataFrame:
     """A table with a row for each of the raw examples `(n, *event)`; its columns are those of `scorefield logprob`.
 
+    Rows whose log-density is not finite, being too far out for the arithmetic, are as unusual as can be.
+
     Args:
         own: the data that the model was trained on, whose validation split says what is typical.
         cache: a folder for what is computed already.
         watch: called with the number of rows done; there are `rows_to_compute` in all.
-
-    Rows whose log-density is not finite, being too far out for the arithmetic, are as unusual as can be.
 
     Raises:
         UserError: too few validation rows to calibrate with.
@@ -104,7 +105,7 @@ def in_levels_of(spec: ModelSpec, images: np.ndarray, levels: int | None) -> tup
     mine = spec.scaling.levels
     if levels == 256 and mine is not None and mine < levels and images.dtype == np.uint8:
         raw = np.rint(images * ((mine - 1) / 255)).astype(np.uint8)
-        if np.array_equal(np.rint(raw * (255 / (mine - 1))).astype(np.uint8), images):
+        if np.array_equal(to_pixels(torch.from_numpy(raw), mine), to_pixels(torch.from_numpy(images), levels)):
             return raw, mine
     return images, levels
 
