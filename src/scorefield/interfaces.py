@@ -38,8 +38,13 @@ class Density(Protocol):
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor: ...
 
 
-def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """∇ₓ of a per-example log-density `(b, *event) -> (b,)`: the only place where it is taken.
+@runtime_checkable
+class ScoredDensity(Score, Density, Protocol):
+    """Anything with both verbs: an analytic density, a learned energy, or a composition of them."""
+
+
+def value_and_gradient(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """A per-example log-density `(b, *event) -> (b,)` and its gradient ∇ₓ, like `x`: the only place where it is taken.
 
     Works in every grad mode and under forward-mode differentiation; the graph of the result is kept if and only if grad
     mode is on.
@@ -49,7 +54,28 @@ def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tens
     """
     value, pullback = torch.func.vjp(log_density, x)  # type: ignore[misc]  # its type allows for has_aux
     check_scalar(value, x)
-    return pullback(torch.ones_like(value))[0]
+    return value, pullback(torch.ones_like(value))[0]
+
+
+def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """∇ₓ of a per-example log-density, as in `value_and_gradient`."""
+    return value_and_gradient(log_density, x)[1]
+
+
+def log_density_and_score(
+    model: ScoredDensity, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Both verbs, `(b,)` and `(b, *event)`, in one pass where the model has one (energies and compositions do).
+
+    Raises:
+        ValueError: a log-density that is not one number per example, or a score that is not like `x`.
+    """
+    both = getattr(model, "log_density_and_score", None)
+    if both is not None:
+        value, score = both(x, sigma, cond)
+    else:
+        value, score = model.log_density(x, sigma, cond), model.score(x, sigma, cond)
+    return check_scalar(value, x), check_score(score, x)
 
 
 class Energy(nn.Module, ABC):
@@ -68,6 +94,13 @@ class Energy(nn.Module, ABC):
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """∇ₓ log p_σ(x), `(b, *event)`."""
         return grad_log_density(lambda y: self.log_density(y, sigma, cond), x)
+
+    @final
+    def log_density_and_score(
+        self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """log p_σ(x) + const(σ) `(b,)` and its gradient `(b, *event)` for the price of the gradient."""
+        return value_and_gradient(lambda y: self.log_density(y, sigma, cond), x)
 
     @final
     def energy(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:

@@ -13,18 +13,12 @@ Reference: Hinton 2002, doi:10.1162/089976602760128018; Du et al. 2020, arXiv:20
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from scorefield.densities.analytic import GaussianMixture
-from scorefield.interfaces import Density, Score
-
-
-@runtime_checkable
-class ScoredDensity(Score, Density, Protocol):
-    """Anything with both verbs: an analytic density, a learned energy, or a composition of them."""
+from scorefield.interfaces import ScoredDensity, log_density_and_score
 
 
 class _Composition(nn.Module):
@@ -67,6 +61,13 @@ class Product(_Composition):
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """Σ ∇ log fᵢ(x, σ), `(b, *event)`."""
         return torch.stack([d.score(x, sigma, cond) for d in self.densities]).sum(0)
+
+    def log_density_and_score(
+        self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both at once."""
+        logs, scores = zip(*(log_density_and_score(d, x, sigma, cond) for d in self.densities), strict=True)
+        return torch.stack(logs).sum(0), torch.stack(scores).sum(0)
 
 
 class Mixture(_Composition):

@@ -191,6 +191,18 @@ def log_conditionals(model: DiscreteDensity, x: Tensor, cond: Tensor | None = No
     return by_state.log_softmax(2)
 
 
+def log_conditional(model: DiscreteDensity, x: Tensor, i: int, cond: Tensor | None = None) -> Tensor:
+    """log q(x_i = a | x_{−i}) of coordinate i alone, nats, `(b, states)`; errors as in `log_conditionals`."""
+    with_state = x.repeat_interleave(model.states, 0)
+    with_state[:, i] = torch.arange(model.states, device=x.device).repeat(len(x))
+    repeated = None if cond is None else cond.repeat_interleave(model.states, 0)
+    by_state = model.log_density(with_state, 0.0, repeated).reshape(len(x), model.states)
+    if (by_state.amax(1) == -torch.inf).any():
+        row = int((by_state.amax(1) == -torch.inf).nonzero()[0])
+        raise ValueError(f"row {row} of x without coordinate {i} has probability zero under the model: no conditional exists")
+    return by_state.log_softmax(1)
+
+
 def moves(x: Tensor, states: int) -> Tensor:
     """The states−1 values that each coordinate can change to, int64 `(b, d, states−1)`."""
     return (x[:, :, None] + torch.arange(1, states, device=x.device)) % states

@@ -1,5 +1,6 @@
 """Metrics: how far samples lie from data, how much of it they cover, whether they are copies, and how good a score is."""
 
+from scorefield.metrics.chains import ChainWarning, Diagnosis, diagnose, expectation
 from scorefield.metrics.copies import Rows, memorisation_ratio, nearest
 from scorefield.metrics.distances import frechet_distance, kernel_distance
 from scorefield.metrics.evaluation import evaluate_samples
@@ -9,6 +10,8 @@ from scorefield.metrics.record import Estimate, Record
 from scorefield.metrics.score import curl, error_by_log_density, relative_error
 
 __all__ = [
+    "ChainWarning",
+    "Diagnosis",
     "Estimate",
     "Features",
     "Neighbourhoods",
@@ -17,8 +20,10 @@ __all__ = [
     "Record",
     "Rows",
     "curl",
+    "diagnose",
     "error_by_log_density",
     "evaluate_samples",
+    "expectation",
     "frechet_distance",
     "kernel_distance",
     "memorisation_ratio",

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from scorefield.verify.chains import row_15
 from scorefield.verify.compose import row_20
 from scorefield.verify.discrete import row_8, row_9, row_19
 from scorefield.verify.fisher import row_1, row_2, row_3, row_4
@@ -40,6 +41,7 @@ ROWS: dict[int, Row] = {
     12: Row("solvers converge at their order", row_12, 5),
     13: Row("log-densities by the probability flow", row_13, 10),
     14: Row("the evidence lower bound falls to the entropy", row_14, 3),
+    15: Row("what Markov chains settle at", row_15, 8),
     16: Row("Langevin dynamics forgets mode weights, annealed it finds them", row_16, 3),
     17: Row("scores are learned where the data lies", row_17, 5),
     19: Row("softmax over finitely many classes", row_19, 1),
