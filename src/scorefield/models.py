@@ -155,6 +155,10 @@ class ScoreModel(nn.Module):
     def sigma_range(self) -> tuple[float, float]:
         return self.spec.sigma_range
 
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.spec.event_shape
+
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """∇ₓ log p_σ(x), `(b, *event)`, in the dtype of `x`.
 
@@ -185,6 +189,10 @@ class EnergyModel(Energy):
     @property
     def sigma_range(self) -> tuple[float, float]:
         return self.spec.sigma_range
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.spec.event_shape
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """log p_σ(x) + const(σ), nats, `(b,)`.

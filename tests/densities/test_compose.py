@@ -6,17 +6,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from scorefield.data.scaling import Scaling
 from scorefield.densities import (
+    AtLevel,
     Banana,
+    Contrast,
     GaussianMixture,
     Mixture,
     Product,
     Ring,
+    Tempered,
     eight_gaussians,
     gaussian,
     product_of_gaussians,
 )
 from scorefield.interfaces import Density, Energy, Score, grad_log_density
+from scorefield.models import EnergyModel, InnerProduct, ModelSpec, PlainScore, WithoutNoise
+from scorefield.networks import MLPConfig
 
 SHAPES = [(3,), (1, 2, 2)]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -183,7 +189,7 @@ def test_impossible_compositions_are_refused() -> None:
     for kind in (Product, lambda members: Mixture(members, torch.ones(len(members)))):
         with pytest.raises(ValueError, match="a composition needs at least one density, got none"):
             kind([])
-        with pytest.raises(ValueError, match="every member needs log_density, score and sigma_range, got a Linear"):
+        with pytest.raises(ValueError, match="every member needs score and sigma_range, got a Linear"):
             kind([Ring(), nn.Linear(2, 2)])
         with pytest.raises(ValueError, match=r"one shape, got \[\(2,\), \(3,\)\]"):
             kind([Ring(), gaussian(torch.zeros(3), 1.0)])
@@ -210,3 +216,46 @@ def test_only_gaussians_of_one_shape_have_a_product_in_closed_form() -> None:
         product_of_gaussians(gaussian(torch.zeros(2), 1.0), eight_gaussians())
     with pytest.raises(ValueError, match=r"one event shape, got \(2,\) and \(3,\)"):
         product_of_gaussians(gaussian(torch.zeros(2), 1.0), gaussian(torch.zeros(3), 1.0))
+
+
+def test_powers_and_quotients_of_gaussians() -> None:
+    """Precisions are multiplied and subtracted: N(0, v)^β has precision β/v, N(0, v)/N(0, w)^γ has 1/v − γ/w."""
+    x = points((3,))
+    narrow, wide = gaussian(torch.zeros(3), 0.5), gaussian(torch.ones(3), 2.0)
+    torch.testing.assert_close(Tempered(narrow, 3.0).score(x), -3 * x / 0.5)
+    torch.testing.assert_close(Contrast(narrow, wide, 1.5).score(x), -x / 0.5 + 1.5 * (x - 1) / 2)
+    tempered = Tempered(narrow, 3.0).log_density(x) + 3 * (x**2).sum(1) / (2 * 0.5)
+    torch.testing.assert_close(tempered, tempered[:1].expand(30))
+    contrast = Contrast(narrow, wide, 1.5)
+    rest = contrast.log_density(x) + (x**2).sum(1) / (2 * 0.5) - 1.5 * ((x - 1) ** 2).sum(1) / (2 * 2)
+    torch.testing.assert_close(rest, rest[:1].expand(30))
+    both = contrast.log_density_and_score(x)
+    torch.testing.assert_close(both, (contrast.log_density(x), contrast.score(x)))
+    frozen = AtLevel(narrow, 1.0)
+    torch.testing.assert_close(frozen.score(x), narrow.score(x, 1.0))
+    torch.testing.assert_close(frozen.log_density_and_score(x), (narrow.log_density(x, 1.0), narrow.score(x, 1.0)))
+    for wrong in (lambda: Tempered(narrow, 0.0), lambda: Contrast(narrow, wide, math.inf)):
+        with pytest.raises(ValueError, match="must be positive and finite"):
+            wrong()
+    for wrong in (lambda: AtLevel(Quadratic(1.0), 2.0), lambda: frozen.score(x, 1.0), lambda: frozen.log_density(x, 1.0)):
+        with pytest.raises(ValueError, match="sigma must be"):
+            wrong()
+
+
+def test_scores_alone_add_up_and_have_no_density() -> None:
+    net = WithoutNoise(MLPConfig(width=8).build((3,)))
+    alone, x = PlainScore(net, (3,)).double(), points((3,))
+    both = Product([alone, gaussian(torch.zeros(3), 1.0)])
+    torch.testing.assert_close(both.score(x), alone.score(x) - x)
+    with pytest.raises(ValueError, match="PlainScore has only a score: compose energies"):
+        both.log_density(x)
+
+
+def test_members_trained_on_another_scale_are_refused() -> None:
+    network = InnerProduct(MLPConfig(width=8).build((3,)))
+    one, other = (EnergyModel(network, ModelSpec((3,), scaling=Scaling(scale=s))) for s in ((1.0,), (2.0,)))
+    Product([one, one])
+    with pytest.raises(ValueError, match="scale data in the same way"):
+        Product([one, other])
+    with pytest.raises(ValueError, match="events of one shape"):
+        Product([one, gaussian(torch.zeros(4), 1.0)])

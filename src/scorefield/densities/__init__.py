@@ -2,7 +2,7 @@
 
 from scorefield.densities.analytic import GaussianMixture, eight_gaussians, gaussian, ring_of_gaussians
 from scorefield.densities.classics import Banana, DoubleWell, Funnel, StudentT
-from scorefield.densities.compose import Mixture, Product, product_of_gaussians
+from scorefield.densities.compose import AtLevel, Contrast, Mixture, Product, Tempered, product_of_gaussians
 from scorefield.densities.discrete import (
     ConcreteScore,
     DiscreteDensity,
@@ -19,8 +19,34 @@ from scorefield.densities.point_sets import checkerboard, eight_gaussian_points,
 from scorefield.densities.ring import Ring
 
 __all__ = [
-    "Banana", "ConcreteScore", "DiscreteDensity", "DoubleWell", "FiniteSoftmax", "Funnel", "GaussianMixture", "Mixture",
-    "Pairwise", "Product", "Ratios", "Ring", "StudentT", "checkerboard", "eight_gaussian_points", "eight_gaussians",
-    "enumerate_states", "gaussian", "log_conditionals", "log_partition_exact", "neighbour_log_ratios", "pinwheel",
-    "product_of_gaussians", "ratios", "ring_of_gaussians", "swiss_roll", "two_moons",
+    "AtLevel",
+    "Banana",
+    "ConcreteScore",
+    "Contrast",
+    "DiscreteDensity",
+    "DoubleWell",
+    "FiniteSoftmax",
+    "Funnel",
+    "GaussianMixture",
+    "Mixture",
+    "Pairwise",
+    "Product",
+    "Ratios",
+    "Ring",
+    "StudentT",
+    "Tempered",
+    "checkerboard",
+    "eight_gaussian_points",
+    "eight_gaussians",
+    "enumerate_states",
+    "gaussian",
+    "log_conditionals",
+    "log_partition_exact",
+    "neighbour_log_ratios",
+    "pinwheel",
+    "product_of_gaussians",
+    "ratios",
+    "ring_of_gaussians",
+    "swiss_roll",
+    "two_moons",
 ]  # fmt: skip

@@ -1,12 +1,14 @@
-"""Densities made of densities: products and mixtures, of formulas, of learned energies, or of both.
+"""Densities made of densities: products, powers, quotients and mixtures, of formulas, of learned energies, or of both.
 
     product   log f = Σ log fᵢ                               ∇ log f = Σ ∇ log fᵢ           product of experts
     mixture   log f = log Σ wᵢ fᵢ/Zᵢ                         ∇ log f = Σ rᵢ ∇ log fᵢ,  rᵢ = (wᵢ fᵢ/Zᵢ)/f
+    tempered  log f = β log f₁                               ∇ log f = β ∇ log f₁
+    contrast  log f = log f₁ − γ log f₂                      what f₁ has and f₂ has not
     Gaussians Λ = Σ Λᵢ,  μ = Λ⁻¹ Σ Λᵢμᵢ                      Λᵢ = Cᵢ⁻¹, for the product of N(μᵢ, Cᵢ)
 
-Noise does not commute with a product: at σ > 0 a `Product` is Π pᵢ,σ, not the product smoothed. That is a good sequence
-for annealed MCMC, which only needs to end at σ = 0, and a wrong score for a reverse SDE or ODE. A mixture of normalised
-densities is exact at every σ.
+Noise does not commute with a product, power or quotient: at σ > 0 a `Product` is Π pᵢ,σ, not the product smoothed. That is
+a good sequence for annealed MCMC, which only needs to end at σ = 0, and a wrong score for a reverse SDE or ODE. A mixture of
+normalised densities is exact at every σ.
 
 Reference: Hinton 2002, doi:10.1162/089976602760128018; Du et al. 2020, arXiv:2004.06030.
 """
@@ -18,56 +20,142 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.densities.analytic import GaussianMixture
-from scorefield.interfaces import ScoredDensity, log_density_and_score
+from scorefield.interfaces import Score, ScoredDensity, check_level, log_density_and_score
 
 
 class _Composition(nn.Module):
-    """Members, of which the learned ones are submodules; σ must suit them all."""
+    """Members, of which the learned ones are submodules; σ, events and the scaling of data must suit them all."""
 
-    def __init__(self, densities: Sequence[ScoredDensity]) -> None:
+    def __init__(self, densities: Sequence[Score]) -> None:
         super().__init__()
         self.densities = tuple(densities)
         if not self.densities:
             raise ValueError("a composition needs at least one density, got none")
         for d in self.densities:
-            if not isinstance(d, ScoredDensity):
-                raise ValueError(f"every member needs log_density, score and sigma_range, got a {type(d).__name__}")
+            if not isinstance(d, Score):
+                raise ValueError(f"every member needs score and sigma_range, got a {type(d).__name__}")
         self.learned = nn.ModuleList(d for d in self.densities if isinstance(d, nn.Module))
         shapes: list[tuple[int, ...] | None] = [getattr(d, "event_shape", None) for d in self.densities]
         known = {shape for shape in shapes if shape is not None}  # a learned member need not say
         if len(known) > 1:
             raise ValueError(f"all members must live on events of one shape, got {sorted(known)}")
         self.event_shape = next(iter(known), None)
+        scalings = [d.spec.scaling for d in self.densities if hasattr(d, "spec")]
+        if any(scaling != scalings[0] for scaling in scalings):
+            raise ValueError(f"all members must scale data in the same way, got {scalings}: train them with one scaling")
         ranges = [d.sigma_range for d in self.densities]
         self.sigma_range = max(low for low, _ in ranges), min(high for _, high in ranges)
         if self.sigma_range[0] > self.sigma_range[1]:
             raise ValueError(f"no sigma suits every member: their ranges are {ranges}")
 
+    def _members(self) -> list[ScoredDensity]:
+        """The members, all of which must have log-densities here; raises `ValueError` if one has none."""
+        for d in self.densities:
+            if not isinstance(d, ScoredDensity):
+                raise ValueError(f"this needs log-densities, and {type(d).__name__} has only a score: compose energies")
+        return list(self.densities)  # type: ignore[arg-type]  # as was just seen
 
-class Product(_Composition):
+
+class _Sum(_Composition):
+    """log f = Σ cᵢ log fᵢ. Members with a score alone may be sampled without correction."""
+
+    def __init__(self, densities: Sequence[Score], coefficients: Sequence[float]) -> None:
+        super().__init__(densities)
+        self.coefficients = tuple(coefficients)
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """Σ cᵢ log fᵢ(x, σ), nats, `(b,)`: known up to a constant."""
+        return self._sum([d.log_density(x, sigma, cond) for d in self._members()])
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """Σ cᵢ ∇ log fᵢ(x, σ), `(b, *event)`."""
+        return self._sum([d.score(x, sigma, cond) for d in self.densities])
+
+    def log_density_and_score(
+        self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both at once."""
+        logs, scores = zip(*(log_density_and_score(d, x, sigma, cond) for d in self._members()), strict=True)
+        return self._sum(logs), self._sum(scores)
+
+    def _sum(self, values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([c * v for c, v in zip(self.coefficients, values, strict=True)]).sum(0)
+
+
+class Product(_Sum):
     """Π fᵢ, unnormalised: the product of experts. Exact at σ = 0; at σ > 0 an annealing sequence, see the module.
 
     Args:
         densities: log-densities with scores, on events of one shape.
 
     Raises:
-        ValueError: no members, members of different event shapes, or with no σ in common.
+        ValueError: no members, members of different event shapes or scalings, or with no σ in common.
     """
 
+    def __init__(self, densities: Sequence[Score]) -> None:
+        super().__init__(densities, [1.0] * len(densities))
+
+
+class Tempered(_Sum):
+    """f^β, unnormalised: β > 1 sharpens, β < 1 flattens. Exact at σ = 0 only, as `Product`.
+
+    Raises:
+        ValueError: an exponent that is not positive and finite.
+    """
+
+    def __init__(self, density: Score, exponent: float) -> None:
+        check_exponent("exponent", exponent)
+        super().__init__([density], [exponent])
+
+
+class Contrast(_Sum):
+    """f₁/f₂^γ, unnormalised: like the first member and unlike the second. It has a Z only if f₁ falls faster than f₂^γ.
+
+    Exact at σ = 0 only, as `Product`.
+
+    Raises:
+        ValueError: a weight γ that is not positive and finite; members as in `Product`.
+    """
+
+    def __init__(self, density: Score, other: Score, weight: float = 1.0) -> None:
+        check_exponent("weight", weight)
+        super().__init__([density, other], [1.0, -weight])
+
+
+class AtLevel(_Sum):
+    """A density at one noise level, frozen: p_σ as a density of its own, which answers at σ = 0 alone.
+
+    Raises:
+        ValueError: a level for which the density does not answer.
+    """
+
+    def __init__(self, density: Score, level: float) -> None:
+        check_level(level, density.sigma_range)
+        super().__init__([density], [1.0])
+        self.level, self.sigma_range = level, (0.0, 0.0)
+
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """Σ log fᵢ(x, σ), nats, `(b,)`: the product's log-density up to a constant."""
-        return torch.stack([d.log_density(x, sigma, cond) for d in self.densities]).sum(0)
+        """log p_level(x) + const, nats, `(b,)`."""
+        check_level(sigma, self.sigma_range)
+        return super().log_density(x, self.level, cond)
 
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """Σ ∇ log fᵢ(x, σ), `(b, *event)`."""
-        return torch.stack([d.score(x, sigma, cond) for d in self.densities]).sum(0)
+        """∇ log p_level(x), `(b, *event)`."""
+        check_level(sigma, self.sigma_range)
+        return super().score(x, self.level, cond)
 
     def log_density_and_score(
         self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Both at once."""
-        logs, scores = zip(*(log_density_and_score(d, x, sigma, cond) for d in self.densities), strict=True)
-        return torch.stack(logs).sum(0), torch.stack(scores).sum(0)
+        check_level(sigma, self.sigma_range)
+        return super().log_density_and_score(x, self.level, cond)
+
+
+def check_exponent(name: str, value: float) -> None:
+    """Raises `ValueError` for a power that is not positive and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 class Mixture(_Composition):
@@ -116,7 +204,7 @@ class Mixture(_Composition):
 
     def _log_joint(self, x: Tensor, sigma: float | Tensor, cond: Tensor | None) -> Tensor:
         """log wᵢ fᵢ(x, σ)/Zᵢ, `(k, b)`."""
-        logs = torch.stack([d.log_density(x, sigma, cond) for d in self.densities])
+        logs = torch.stack([d.log_density(x, sigma, cond) for d in self._members()])
         return logs + self.log_weights.to(logs)[:, None]
 
 
