@@ -24,6 +24,8 @@ INVERSE = "tests/contracts/test_inverse.py"
 LIKELIHOOD = "tests/experiment/test_likelihood.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
+CHAINS = "tests/samplers/test_chains.py"
+PARTITION = "tests/likelihood/test_partition.py"
 PROCESSES = "tests/test_processes.py"
 SAMPLERS = "tests/samplers"
 WALKS = "tests/contracts/test_samplers.py"
@@ -47,6 +49,33 @@ class Mutant:
 
 
 MUTANTS = [
+    Mutant("samplers/kernels.py", "(eps if i + 1 < steps else eps / 2)", "eps", CHAINS),
+    Mutant("samplers/kernels.py", "hamiltonian(end) - hamiltonian(begin)", "hamiltonian(begin) - hamiltonian(end)", CHAINS),
+    Mutant("samplers/kernels.py", "-rise / target.temperature", "-rise", CHAINS),
+    Mutant("samplers/kernels.py", "sum_event(point.velocity**2) / 2", "sum_event(point.velocity**2)", CHAINS),
+    Mutant("samplers/kernels.py", "(1 - kept**2) * target", "(1 - kept) * target", CHAINS),
+    Mutant("samplers/kernels.py", ".remainder(2)", ".remainder(1)", CHAINS),
+    Mutant("samplers/kernels.py", "(bounded & back) | below | above, -velocity", "(bounded & back) | below, -velocity", CHAINS),
+    Mutant("samplers/kernels.py", "torch.where(above, 2 * high - x, x)", "torch.where(above, high, x)", CHAINS),
+    Mutant("samplers/kernels.py", "torch.where(rise.isfinite(), ", "torch.where(rise > -1e9, ", CHAINS),
+    Mutant("samplers/chains.py", "self.aim - acceptance", "acceptance - self.aim", CHAINS),
+    Mutant("samplers/chains.py", "h = tuning.result", "pass", CHAINS),
+    Mutant("samplers/gibbs.py", "log_conditional(model, x, i, cond)", "log_conditional(model, x, 0, cond)", CHAINS),
+    Mutant("densities/compose.py", "[1.0, -weight]", "[1.0, weight]", DENSITIES),
+    Mutant("densities/compose.py", "[density], [exponent]", "[density], [1.0]", DENSITIES),
+    Mutant("densities/compose.py", "return self.scale * super().score", "return super().score", PARTITION),
+    Mutant("densities/confinement.py", ".min()) / d", ".min())", PARTITION),
+    Mutant("likelihood/annealing.py", "point.log_density.double() - before\n", "point.log_density.double()\n", PARTITION),
+    Mutant("likelihood/annealing.py", ".logsumexp(1) - math.log(each)", ".logsumexp(1)", PARTITION),
+    Mutant("likelihood/annealing.py", "- under.double()", "- under.double() / 2", PARTITION),
+    Mutant("likelihood/annealing.py", "shares.cumsum(1), places", "shares, places", PARTITION),
+    Mutant("likelihood/annealing.py", "log_weights[poor] = 0", "pass", PARTITION),
+    Mutant("likelihood/annealing.py", "exact.to(path.home) / path.scale", "exact.to(path.home)", PARTITION),
+    Mutant("likelihood/partition.py", "(2 * radius / (n - 1))", "(2 * radius / n)", PARTITION),
+    Mutant("likelihood/partition.py", "float(w.std()) / (mean * n**0.5)", "float(w.std()) / mean", PARTITION),
+    Mutant("likelihood/partition.py", "math.log(len(rows) / n)", "math.log(n / len(rows))", PARTITION),
+    Mutant("likelihood/partition.py", "math.sqrt(spread) / slope", "math.sqrt(spread / slope)", PARTITION),
+    Mutant("likelihood/partition.py", "psislw(-values)", "psislw(values)", PARTITION),
     Mutant("models.py", "return -1 / total, d / (s", "return -1 / total, -d / (s"),
     Mutant("models.py", "d / (s * total**0.5)", "1 / (s * total**0.5)"),
     Mutant("models.py", "total = s**2 + d**2", "total = s**2 + 1"),
@@ -496,6 +525,10 @@ IDENTITIES = [
     Mutant("samplers/exponential.py", "(following / sigma) ** 2", "following / sigma", row=14),
     Mutant("objectives/denoising.py", "return sigma**self.exponent", "return sigma ** (self.exponent + 1)", row=24),
     Mutant("samplers/reverse.py", "math.sqrt(-h * at.diffusion)", "math.sqrt(-h * at.diffusion / 2)", row=24),
+    Mutant("samplers/kernels.py", "begin, math.sqrt(2 * h), 1)", "begin, math.sqrt(h), 1)", row=15),
+    Mutant("samplers/kernels.py", "sum_event(point.velocity**2) / 2", "sum_event(point.velocity**2)", row=15),
+    Mutant("likelihood/annealing.py", "log_weights = -path.base", "log_weights = 0 * path.base", row=18),
+    Mutant("likelihood/annealing.py", "- under.double()", "+ under.double()", row=18),
     Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(h * temperature)", row=16),
     Mutant("samplers/langevin.py", "return x + h * model", "return x + h / 2 * model", row=16),
     Mutant("metrics/score.py", "parts = log_density.argsort()", "parts = (-log_density).argsort()", row=17),

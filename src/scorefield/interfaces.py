@@ -108,6 +108,12 @@ class Energy(nn.Module, ABC):
         return -self.log_density(x, sigma, cond)
 
 
+def home(model: object) -> Tensor:
+    """An empty tensor of the dtype and on the device of a model's weights; float64 on the CPU if it has none."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return torch.empty(0, dtype=torch.float64) if parameter is None else parameter.new_empty(0)
+
+
 class Field(NamedTuple):
     """A score at a noise level and a condition, frozen: the vector field x ↦ ∇ log p_σ(x) of which traces are taken."""
 

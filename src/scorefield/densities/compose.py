@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from scorefield.densities.analytic import GaussianMixture
 from scorefield.interfaces import Score, ScoredDensity, check_level, log_density_and_score
+from scorefield.tensors import event_size
 
 
 class _Composition(nn.Module):
@@ -104,7 +105,7 @@ class Tempered(_Sum):
     """
 
     def __init__(self, density: Score, exponent: float) -> None:
-        check_exponent("exponent", exponent)
+        check_positive("exponent", exponent)
         super().__init__([density], [exponent])
 
 
@@ -118,42 +119,46 @@ class Contrast(_Sum):
     """
 
     def __init__(self, density: Score, other: Score, weight: float = 1.0) -> None:
-        check_exponent("weight", weight)
+        check_positive("weight", weight)
         super().__init__([density, other], [1.0, -weight])
 
 
 class AtLevel(_Sum):
-    """A density at one noise level, frozen: p_σ as a density of its own, which answers at σ = 0 alone.
+    """A density at one noise level, frozen: the law of x/scale for x ~ p_level, which answers at σ = 0 alone.
+
+    Its Z is that of the density at that level, whatever the scale.
 
     Raises:
-        ValueError: a level for which the density does not answer.
+        ValueError: a level for which the density does not answer, or a scale that is not positive and finite.
     """
 
-    def __init__(self, density: Score, level: float) -> None:
+    def __init__(self, density: Score, level: float, scale: float = 1.0) -> None:
         check_level(level, density.sigma_range)
+        check_positive("scale", scale)
         super().__init__([density], [1.0])
-        self.level, self.sigma_range = level, (0.0, 0.0)
+        self.level, self.scale, self.sigma_range = level, scale, (0.0, 0.0)
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """log p_level(x) + const, nats, `(b,)`."""
+        """log p_level(scale x) + d log scale + const, nats, `(b,)`."""
         check_level(sigma, self.sigma_range)
-        return super().log_density(x, self.level, cond)
+        return super().log_density(self.scale * x, self.level, cond) + event_size(x) * math.log(self.scale)
 
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
-        """∇ log p_level(x), `(b, *event)`."""
+        """Its gradient, `(b, *event)`."""
         check_level(sigma, self.sigma_range)
-        return super().score(x, self.level, cond)
+        return self.scale * super().score(self.scale * x, self.level, cond)
 
     def log_density_and_score(
         self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Both at once."""
         check_level(sigma, self.sigma_range)
-        return super().log_density_and_score(x, self.level, cond)
+        log, score = super().log_density_and_score(self.scale * x, self.level, cond)
+        return log + event_size(x) * math.log(self.scale), self.scale * score
 
 
-def check_exponent(name: str, value: float) -> None:
-    """Raises `ValueError` for a power that is not positive and finite."""
+def check_positive(name: str, value: float) -> None:
+    """Raises `ValueError` for a number that is not positive and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value}")
 

@@ -14,6 +14,7 @@ from scorefield.verify.discrete import row_8, row_9, row_19
 from scorefield.verify.fisher import row_1, row_2, row_3, row_4
 from scorefield.verify.learned import row_17, row_21
 from scorefield.verify.likelihoods import row_13, row_14, row_24
+from scorefield.verify.partition import row_18
 from scorefield.verify.record import Record
 from scorefield.verify.sampling import row_11, row_12, row_16
 from scorefield.verify.smoothing import row_5, row_6, row_7
@@ -44,6 +45,7 @@ ROWS: dict[int, Row] = {
     15: Row("what Markov chains settle at", row_15, 8),
     16: Row("Langevin dynamics forgets mode weights, annealed it finds them", row_16, 3),
     17: Row("scores are learned where the data lies", row_17, 5),
+    18: Row("the partition function, from below and from above", row_18, 8),
     19: Row("softmax over finitely many classes", row_19, 1),
     20: Row("products and mixtures", row_20, 1),
     21: Row("an energy's score is curl-free", row_21, 6),

@@ -1,0 +1,247 @@
+"""log Z by walking from a law that can be sampled to the density in question, along densities between.
+
+    path      f₀ normalised and sampled exactly, f₁, …, f_K = f unnormalised
+    AIS       log w = Σ log f_k(x_{k−1}) − log f_{k−1}(x_{k−1}),  x_k ~ T_k(x_{k−1}),  T_k leaves f_k invariant;  E w = Z
+    backward  the same along the same chain begun at an exact draw of f:  E 1/w = 1/Z
+    SMC       AIS whose particles are drawn anew, by their weights, whenever few of them count
+
+By Jensen's inequality E log w ≤ log Z forward, and E log w ≥ log Z backward. The kernels' step sizes come from a pilot run and
+are frozen, since a kernel that adapts to its own path leaves nothing invariant.
+
+Paths are geometric, f_k = q^{1−β} f^β, or along the noise levels of a model that knows them all, from σ_max, where it is
+all but Gaussian, to the level asked for; constants that depend on σ do no harm.
+
+Reference: Neal 2001, arXiv:physics/9803008 (AIS); Grosse et al. 2015, arXiv:1511.02543 (bounds from both sides);
+Del Moral et al. 2006, doi:10.1111/j.1467-9868.2006.00553.x (SMC); Douc & Cappé 2005, arXiv:cs/0507025 (systematic resampling).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefield.densities import AtLevel, Product, Tempered, gaussian
+from scorefield.densities.confinement import check_confined
+from scorefield.interfaces import ScoredDensity, home
+from scorefield.likelihood.partition import LARGEST_SE, Mean, Partition, Proposal, check_budget, log_mean, weighted
+from scorefield.samplers import HMC, Kernel, Target
+from scorefield.samplers.kernels import Point, check_continuous
+from scorefield.samplers.levels import Geometric
+
+Watch = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Path:
+    """From a law that can be sampled to a density with an unknown Z, both at σ = 0.
+
+    Raises:
+        ValueError: no rungs, or one without log-density and score.
+    """
+
+    base: Proposal
+    rungs: tuple[ScoredDensity, ...]
+    """f₁ … f_K"""
+    sigma: float = 0.0
+    """the noise level of f_K in its model, for the record"""
+    scale: float = 1.0
+    """f_K is the density of x/scale for x of the model"""
+
+    def __post_init__(self) -> None:
+        if not self.rungs:
+            raise ValueError("a path needs at least one step: a larger budget")
+        for rung in self.rungs:
+            check_continuous(rung)
+
+    @property
+    def home(self) -> Tensor:
+        """Dtype and device of the walk."""
+        return home(self.rungs[-1])
+
+
+def geometric_path(base: Proposal, density: ScoredDensity, sigma: float = 0.0, steps: int = 100, power: float = 3.0) -> Path:
+    """q^{1−β} f^β with β = (k/steps)^power: small steps first, where f is unlike q."""
+    f = AtLevel(density, sigma)
+    betas = [(k / steps) ** power for k in range(1, steps)]
+    return Path(base, (*(Product([Tempered(base, 1 - b), Tempered(f, b)]) for b in betas), f), sigma)  # type: ignore[arg-type]
+
+
+def noise_path(
+    model: ScoredDensity,
+    event_shape: tuple[int, ...],
+    sigma: float | None = None,
+    steps: int = 100,
+    sigma_max: float | None = None,
+) -> Path:
+    """p_σ at levels in geometric progression from σ_max down to `sigma` (the model's largest and smallest).
+
+    In coordinates x/√(1 + σ²), in which a model of data of variance 1 begins as N(0, I) and changes only where its structure
+    shows.
+    """
+    low, high = model.sigma_range[0] if sigma is None else sigma, sigma_max or model.sigma_range[1]
+    levels = Geometric()(steps, (low, high))
+    scales = [math.sqrt(1 + level**2) for level in levels]
+    rungs = tuple(AtLevel(model, level, scale) for level, scale in zip(levels, scales, strict=True))
+    return Path(gaussian(torch.zeros(event_shape), 1.0), rungs, low, scales[-1])
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How the walk is done.
+
+    Raises:
+        ValueError: numbers below 1, or islands that do not divide the particles.
+    """
+
+    particles: int = 512
+    """walkers; of AIS each has a weight of its own"""
+    kernel: Kernel = HMC(3)
+    """what moves them; it must be one with a Metropolis test"""
+    moves: int = 1
+    """of the kernel at each rung"""
+    islands: int = 8
+    """SMC: groups of particles that know nothing of each other, whose estimates tell the error"""
+    pilot: int = 64
+    """particles of the pilot run"""
+
+    def __post_init__(self) -> None:
+        for name in ("particles", "moves", "islands", "pilot"):
+            check_budget(getattr(self, name), 1 if name == "moves" else 2)
+        if self.particles % self.islands:
+            raise ValueError(f"{self.particles} particles cannot be divided among {self.islands} islands")
+        if self.kernel.aim is None:
+            raise ValueError(f"{type(self.kernel).__name__} does not leave its law invariant: use MALA or HMC")
+
+    def evaluations(self, path: Path) -> int:
+        """What a walk of one particle costs."""
+        return len(path.rungs) * (1 + self.moves * self.kernel.evaluations)
+
+    @torch.no_grad()
+    def step_sizes(
+        self, path: Path, *, generator: torch.Generator | None = None, watch: Watch = lambda rungs: None
+    ) -> list[float]:
+        """The step size at each rung, by a pilot run that moves it towards the acceptance aimed at."""
+        x = path.base.sample(self.pilot, generator=generator).to(path.home)
+        log_h, found = math.log(0.1 * float(x.var())), []
+        for k, rung in enumerate(path.rungs):
+            target = Target(rung)
+            point = target.at(x)
+            tries = 40 if k == 0 else 4
+            for i in range(tries):
+                point, probability = self.kernel(target, point, math.exp(log_h), generator)
+                log_h += (2.0 if k == 0 and i < 30 else 0.5) * (float(probability.mean()) - (self.kernel.aim or 0.0))
+            x = point.x
+            found.append(math.exp(log_h))
+            watch(1)
+        return found
+
+    @torch.no_grad()
+    def importance(
+        self,
+        path: Path,
+        step_sizes: Sequence[float] | None = None,
+        *,
+        exact: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        watch: Watch = lambda rungs: None,
+    ) -> Partition:
+        """log Z by annealed importance sampling; with `exact` samples of f `(n, *event)` also the bound from above."""
+        self.check(path)
+        sizes = self.step_sizes(path, generator=generator, watch=watch) if step_sizes is None else step_sizes
+        x = path.base.sample(self.particles, generator=generator).to(path.home)
+        log_weights = -path.base.log_density(x).double()
+        before = torch.zeros_like(log_weights)
+        for k, (rung, h) in enumerate(zip(path.rungs, sizes, strict=True)):
+            point = Target(rung).at(x)
+            log_weights += point.log_density.double() - before
+            if k + 1 < len(path.rungs):
+                point = self.moved(Target(rung), point, h, generator)
+            x, before = point.x, point.log_density.double()
+            watch(1)
+        upper = None if exact is None else self.backward(path, exact, sizes, generator, watch)
+        spent = self.evaluations(path) * (self.particles + self.pilot + (0 if exact is None else len(exact)))
+        return weighted("AIS", log_weights, path.sigma, spent, upper)
+
+    def backward(
+        self, path: Path, exact: Tensor, sizes: Sequence[float], generator: torch.Generator | None, watch: Watch
+    ) -> Mean:
+        """E log w ≥ log Z over chains that begin at exact draws of f and go back to the base."""
+        x = exact.to(path.home) / path.scale
+        log_weights = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        lower_rungs = [None, *path.rungs[:-1]]
+        for rung, below, h in zip(path.rungs[::-1], lower_rungs[::-1], [None, *sizes[-2::-1]], strict=True):
+            target = Target(rung)
+            point = target.at(x)
+            if h is not None:  # at f itself the draws are exact already
+                point = self.moved(target, point, h, generator)
+            x = point.x
+            under = path.base.log_density(x) if below is None else below.log_density(x)
+            log_weights += point.log_density.double() - under.double()
+            watch(1)
+        return Mean(float(log_weights.mean()), float(log_weights.std()) / len(x) ** 0.5)
+
+    @torch.no_grad()
+    def sequential(
+        self,
+        path: Path,
+        step_sizes: Sequence[float] | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        watch: Watch = lambda rungs: None,
+    ) -> Partition:
+        """log Z by sequential Monte Carlo, from islands of particles that each give an unbiased Ẑ."""
+        self.check(path)
+        sizes = self.step_sizes(path, generator=generator, watch=watch) if step_sizes is None else step_sizes
+        groups, each = self.islands, self.particles // self.islands
+        x = path.base.sample(self.particles, generator=generator).to(path.home)
+        before = path.base.log_density(x).double()
+        log_weights = torch.zeros(groups, each, dtype=torch.float64, device=x.device)
+        log_z, fewest = torch.zeros(groups, dtype=torch.float64, device=x.device), float(self.particles)
+        for k, (rung, h) in enumerate(zip(path.rungs, sizes, strict=True)):
+            target = Target(rung)
+            point = target.at(x)
+            log_weights += (point.log_density.double() - before).reshape(groups, each)
+            shares = log_weights.softmax(1)
+            effective = 1 / (shares**2).sum(1)
+            fewest = min(fewest, float(effective.sum()))
+            last = k + 1 == len(path.rungs)
+            poor = (effective < each / 2) | last
+            if poor.any():
+                log_z[poor] += log_weights[poor].logsumexp(1) - math.log(each)
+                if not last:
+                    chosen = self.resampled(shares, poor, generator)
+                    point = Point(*(part[chosen] for part in point))
+                log_weights[poor] = 0
+            if not last:
+                point = self.moved(target, point, h, generator)
+            x, before = point.x, point.log_density.double()
+            watch(1)
+        value, se, _ = log_mean(log_z)
+        problems = [] if se <= LARGEST_SE else [f"a standard error of {se:.2g} nats between islands"]
+        if fewest < self.particles / 10:
+            problems.append(f"at some rung only {fewest:.0f} of {self.particles} particles counted: take more rungs")
+        lower = Mean(float(log_z.mean()), float(log_z.std()) / groups**0.5)
+        spent = self.evaluations(path) * (self.particles + self.pilot)
+        return Partition("SMC", value, se, fewest, lower, None, tuple(problems), path.sigma, spent)
+
+    def moved(self, target: Target, point: Point, h: float, generator: torch.Generator | None) -> Point:
+        """After `moves` steps of the kernel."""
+        for _ in range(self.moves):
+            point, _ = self.kernel(target, point, h, generator)
+        return point
+
+    def resampled(self, shares: Tensor, poor: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Particle numbers after systematic resampling of the islands that are `poor`; others keep theirs."""
+        groups, each = shares.shape
+        u = torch.rand(groups, 1, generator=generator, device=shares.device, dtype=shares.dtype)
+        places = (torch.arange(each, device=shares.device) + u) / each
+        picked = torch.searchsorted(shares.cumsum(1), places).clamp(max=each - 1)
+        own = torch.arange(each, device=shares.device).expand(groups, each)
+        numbers = torch.where(poor[:, None], picked, own)
+        return (numbers + each * torch.arange(groups, device=shares.device)[:, None]).flatten()
+
+    def check(self, path: Path) -> None:
+        """Raises `ValueError` for a density that is not confined."""
+        check_confined(path.rungs[-1], tuple(path.base.sample(1, generator=torch.Generator().manual_seed(0)).shape[1:]))

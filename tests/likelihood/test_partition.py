@@ -1,0 +1,290 @@
+"""Estimates of log Z against densities whose Z is known: identity 18. Tolerances are 3.5 of their own standard errors."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scorefield.densities import AtLevel, Banana, GaussianMixture, eight_gaussians, gaussian
+from scorefield.densities.confinement import check_confined, slowest_fall
+from scorefield.interfaces import Energy, ScoredDensity
+from scorefield.likelihood import (
+    Annealing,
+    Normalised,
+    Partition,
+    Path,
+    geometric_path,
+    importance,
+    noise_constant,
+    noise_path,
+    quadrature,
+)
+from scorefield.likelihood.partition import log_mean, tail_shape
+from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, PlainEnergy
+from scorefield.networks import MLPConfig
+from scorefield.objectives import DenoisingScoreMatching
+from scorefield.samplers import HMC, MALA, ULA
+
+SIGMAS = 3.5
+LOG_Z = 3.0
+
+
+def stream(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Shifted:
+    """Z p of a normalised p, log Z = 3."""
+
+    def __init__(self, p: GaussianMixture) -> None:
+        self.p, self.event_shape, self.sigma_range = p, p.event_shape, p.sigma_range
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return self.p.log_density(x, sigma) + LOG_Z
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return self.p.score(x, sigma)
+
+
+def mixture(shape: tuple[int, ...]) -> GaussianMixture:
+    """Two correlated components at ±1.5 from the origin."""
+    d = math.prod(shape)
+    g = stream(7)
+    root = 0.35 * torch.randn(2, d, d, generator=g, dtype=torch.float64)
+    centre = torch.linspace(1.0, 0.4, d, dtype=torch.float64)
+    centre = (1.5 * centre / centre.norm()).reshape(shape)
+    covariances = root @ root.mT + 0.25 * torch.eye(d, dtype=torch.float64)
+    return GaussianMixture(torch.tensor([0.3, 0.7]), torch.stack([-centre, centre]), covariances)
+
+
+def contains(found: Partition, truth: float, width: float) -> None:
+    """The estimate is right, and its bracket contains the truth and is not wider than `width` nats."""
+    assert found.lower is not None
+    assert found.trustworthy, found.verdict
+    assert abs(found.log_z - truth) < SIGMAS * found.se
+    assert found.lower.value - SIGMAS * found.lower.se < truth
+    if found.upper is not None:
+        assert truth < found.upper.value + SIGMAS * found.upper.se
+        assert found.upper.value - found.lower.value < width
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 4, 4)], ids=str)
+@pytest.mark.parametrize("along", ["temperatures", "noise levels"])
+def test_annealing_along_both_paths_brackets_the_truth(shape: tuple[int, ...], along: str) -> None:
+    p = Shifted(mixture(shape))
+    if along == "temperatures":
+        path = geometric_path(gaussian(torch.zeros(shape), 3.0), p, 0.0, 120)
+    else:
+        path = noise_path(p, shape, 0.05, 100, 20.0)
+    walk = Annealing(512, HMC(3))
+    sizes = walk.step_sizes(path, generator=stream(0))
+    exact = p.p.sample(512, path.sigma, generator=stream(1))
+    ais = walk.importance(path, sizes, exact=exact, generator=stream(2))
+    smc = walk.sequential(path, sizes, generator=stream(3))
+    contains(ais, LOG_Z, width=1.2)
+    contains(smc, LOG_Z, width=0.0)
+    assert abs(ais.log_z - smc.log_z) < 3 * math.hypot(ais.se, smc.se)
+    assert max(ais.se, smc.se) < 0.15
+    assert smc.bounds.endswith("no upper bound")
+    assert "no upper" not in ais.bounds
+    assert walk.importance(path, sizes, generator=stream(2)).bounds.endswith("no upper bound")
+
+
+def test_weights_of_a_walk_in_one_step_are_those_of_importance_sampling() -> None:
+    """With a single rung AIS is importance sampling from the base; SMC the same in islands."""
+    p, base = Shifted(mixture((2,))), gaussian(torch.zeros(2), 3.0)
+    path, walk = Path(base, (AtLevel(p, 0.0),)), Annealing(4096)
+    x = base.sample(4096, generator=stream(4))
+    weights = p.log_density(x) - base.log_density(x)
+    for found in (walk.importance(path, [0.1], generator=stream(4)), walk.sequential(path, [0.1], generator=stream(4))):
+        assert found.log_z == pytest.approx(float(weights.logsumexp(0)) - math.log(4096), abs=1e-3)
+
+
+def train_energy(steps: int = 600) -> EnergyModel:
+    """A noise-conditional energy of eight Gaussians, by denoising score matching."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = InnerProduct(MLPConfig(width=64, blocks=2, frequencies=2).build((2,)))
+    model = EnergyModel(network, ModelSpec((2,), sigma_range=(0.1, 10.0)))
+    objective, p = DenoisingScoreMatching(), eight_gaussians(std=0.2)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for step in range(steps):
+        x = p.sample(256, generator=stream(100 + step)).float()
+        optimizer.zero_grad()
+        objective(model, x, generator=stream(10_000 + step)).value.mean().backward()
+        optimizer.step()
+    return model.requires_grad_(False)
+
+
+def by_rejection(model: ScoredDensity, sigma: float, n: int, truth: float) -> Tensor:
+    """Exact draws, from N(0, 2I) under an envelope seen on a fine grid."""
+    base = gaussian(torch.zeros(2), 2.0)
+    axis = torch.linspace(-6, 6, 601)
+    grid = torch.cartesian_prod(axis, axis)
+    ratio = lambda x: model.log_density(x, sigma).double() - base.log_density(x).double()  # noqa: E731
+    ceiling = float(ratio(grid).max()) + 0.05
+    x = base.sample(200 * n, generator=stream(5)).float()
+    log_u = torch.rand(len(x), generator=stream(6), dtype=torch.float64).log()
+    assert float(ratio(x).max()) < ceiling
+    kept = x[log_u < ratio(x) - ceiling]
+    # the share kept is Z/e^ceiling
+    share = len(kept) / len(x)
+    assert abs(math.log(share) - (truth - ceiling)) < SIGMAS / math.sqrt(len(kept))
+    assert len(kept) >= n
+    return kept[:n]
+
+
+def test_a_trained_energy_is_bracketed() -> None:
+    model = train_energy()
+    truth = quadrature(model, (2,), 0.1)
+    assert truth.se < 1e-4
+    exact = by_rejection(model, 0.1, 512, truth.log_z)
+    walk = Annealing(512, HMC(2))
+    for path in (noise_path(model, (2,), 0.1, 60), geometric_path(gaussian(torch.zeros(2), 2.0), model, 0.1, 60)):
+        contains(walk.importance(path, exact=exact, generator=stream(7)), truth.log_z, width=2.0)
+        contains(walk.sequential(path, generator=stream(8)), truth.log_z, width=0.0)
+    by_noise = noise_constant(model, exact, gaussian(torch.zeros(2), 2.0), 2000, 0.1, generator=stream(9))
+    assert abs(by_noise.log_z - truth.log_z) < SIGMAS * by_noise.se < 0.5
+    known = Normalised(model, truth)
+    grid = torch.cartesian_prod(*[torch.linspace(-5, 5, 401)] * 2)
+    assert float(known.log_density(grid).double().exp().sum()) * (10 / 400) ** 2 == pytest.approx(1, abs=3e-3)
+    assert known.se == truth.se
+    with pytest.raises(ValueError, match=r"known at level 0\.1 alone"):
+        known.log_density(grid, 0.2)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (1, 1, 3)], ids=str)
+def test_quadrature(shape: tuple[int, ...]) -> None:
+    p = Shifted(
+        GaussianMixture(torch.tensor([0.2, 0.8]), torch.stack([torch.full(shape, -7.0), torch.ones(shape)]), torch.ones(2))
+    )
+    found = quadrature(p, shape)
+    assert found.trustworthy
+    assert abs(found.log_z - LOG_Z) < 1e-4
+    assert abs(quadrature(p, shape, 0.5).log_z - LOG_Z) < 1e-4
+    if shape == (2,):
+        assert abs(quadrature(Banana(), (2,)).log_z) < 1e-4
+
+
+def test_importance_sampling_is_right_and_knows_its_error() -> None:
+    """Two hundred estimates from 400 draws: their spread is the standard error they state."""
+    p, proposal = Shifted(mixture((2,))), gaussian(torch.zeros(2), 3.0)
+    found = [importance(p, proposal, 400, generator=stream(i), check_support=False) for i in range(200)]
+    errors = torch.tensor([f.log_z - LOG_Z for f in found])
+    stated = torch.tensor([f.se for f in found])
+    assert abs(float(errors.mean())) < SIGMAS * float(errors.std()) / 200**0.5 + 0.005  # the bias of a log, half a variance
+    assert float(errors.std() / stated.mean()) == pytest.approx(1, abs=0.2)
+    assert all(f.lower.value < LOG_Z for f in found)  # type: ignore[union-attr]
+
+
+def test_the_noise_constant_is_right_and_knows_its_error() -> None:
+    p, proposal = Shifted(mixture((2,))), gaussian(torch.zeros(2), 3.0)
+    found = [
+        noise_constant(p, p.p.sample(300, generator=stream(i)), proposal, 600, generator=stream(1000 + i)) for i in range(200)
+    ]
+    errors, stated = torch.tensor([f.log_z - LOG_Z for f in found]), torch.tensor([f.se for f in found])
+    assert abs(float(errors.mean())) < SIGMAS * float(errors.std()) / 200**0.5
+    assert float(errors.std() / stated.mean()) == pytest.approx(1, abs=0.2)
+
+
+def test_what_is_not_trustworthy_says_so() -> None:
+    narrow = importance(Shifted(gaussian(torch.zeros(16), 1.0)), gaussian(torch.zeros(16), 0.3), 2000, generator=stream(0))
+    assert not narrow.trustworthy
+    assert "tail is too heavy" in narrow.verdict
+    # a walk that begins in one of two far modes never sees the other: only exact samples tell
+    p = Shifted(GaussianMixture(torch.tensor([0.1, 0.9]), torch.tensor([[-8.0, 0.0], [8.0, 0.0]]), torch.full((2,), 0.25)))
+    path, walk = geometric_path(gaussian(torch.tensor([-8.0, 0.0]), 1.0), p, 0.0, 60), Annealing(256)
+    blind = walk.importance(path, generator=stream(1))
+    assert blind.log_z == pytest.approx(LOG_Z + math.log(0.1), abs=0.2)
+    assert blind.bounds.endswith("no upper bound")
+    seen = walk.importance(path, exact=p.p.sample(256, generator=stream(2)), generator=stream(1))
+    assert "exact samples put the upper bound" in seen.verdict
+    hurried = Annealing(256).sequential(geometric_path(gaussian(torch.zeros(16), 400.0), Shifted(mixture((16,))), 0.0, 4))
+    assert not hurried.trustworthy
+
+
+def test_the_mean_of_weights_and_the_shape_of_their_tail() -> None:
+    equal = log_mean(torch.full((10,), 2.0))
+    assert equal == pytest.approx((2.0, 0.0, 10.0))
+    assert log_mean(torch.tensor([0.0, -math.inf]))[2] == pytest.approx(1)
+    assert tail_shape(torch.zeros(100)) == -math.inf
+    for k in (0.3, 0.9):  # e^{kE} for exponential E has a Pareto tail of shape k
+        exponential = -torch.rand(4000, generator=stream(0), dtype=torch.float64).log()
+        assert tail_shape(k * exponential) == pytest.approx(k, abs=0.15)
+
+
+class Linear(Energy):
+    sigma_range = (0.0, 0.0)
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return x.flatten(1).sum(1)
+
+
+class Power(Linear):
+    """r^−a far out."""
+
+    def __init__(self, a: float) -> None:
+        super().__init__()
+        self.a = a
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return -self.a * (1 + (x.double() ** 2).flatten(1).sum(1)).log() / 2
+
+
+class Box:
+    """Uniform on [−1, 1]ᵈ."""
+
+    def sample(self, n: int, sigma: float = 0.0, *, generator: torch.Generator | None = None) -> Tensor:
+        return 2 * torch.rand(n, 2, generator=generator, dtype=torch.float64) - 1
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return torch.where((x.abs() <= 1).all(1), -math.log(4), -math.inf)
+
+
+def test_confinement() -> None:
+    """The power law r^−a has an integral over ℝᵈ if a > d."""
+    for shape in ((3,), (1, 2, 2)):
+        d = math.prod(shape)
+        assert slowest_fall(Power(1.5 * d), shape) == pytest.approx(1.5, abs=1e-3)
+        check_confined(Power(1.1 * d), shape)
+        for open_ended in (Power(0.9 * d), Linear()):
+            with pytest.raises(ValueError, match="Z may be infinite"):
+                check_confined(open_ended, shape)
+        check_confined(gaussian(torch.zeros(shape), 1.0), shape, 3.0)
+
+
+def test_what_partition_estimates_refuse() -> None:
+    normal = gaussian(torch.zeros(2), 1.0)
+    column = PlainEnergy(nn.Identity())
+    column.log_density = lambda x, sigma=0.0, cond=None: -(x**2).sum(1, keepdim=True)  # type: ignore[method-assign]
+    noise = EnergyModel(InnerProduct(MLPConfig(width=8).build((2,))), ModelSpec((2,), Parameterisation("noise")))
+    flat: ScoredDensity = PlainEnergy(nn.Linear(2, 1))
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("at most 3 dimensions", lambda: quadrature(gaussian(torch.zeros(4), 1.0), (4,))),
+        ("one number per example", lambda: quadrature(column, (2,))),
+        ("Z may be infinite", lambda: quadrature(flat, (2,))),
+        ("Z may be infinite", lambda: importance(flat, normal, 10)),
+        ("Z may be infinite", lambda: Annealing(32).importance(geometric_path(normal, flat))),
+        ("Z may be infinite", lambda: Annealing(32).sequential(noise_path(noise, (2,)))),
+        ("wider support", lambda: importance(normal, Box(), 100, generator=stream(0))),
+        ("zero at every draw", lambda: importance(Truncated(), normal, 100, generator=stream(0))),
+        ("budget of 1 draws", lambda: importance(normal, normal, 1)),
+        ("budget of 0 draws", lambda: Annealing(moves=0)),
+        ("at least one step", lambda: Path(normal, ())),
+        ("cannot be divided", lambda: Annealing(100, islands=16)),
+        ("ULA does not leave its law invariant", lambda: Annealing(kernel=ULA())),
+        ("sigma must be", lambda: noise_path(noise, (2,), 1e-4)),
+    ]
+    for match, call in calls:
+        with pytest.raises(ValueError, match=match):
+            call()
+    assert Annealing(kernel=MALA()).evaluations(geometric_path(normal, normal, steps=10)) == 20
+
+
+class Truncated(Linear):
+    """A normal law cut to x₁ > 20, where N(0, I) hardly ever is."""
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return torch.where(x[:, 0] > 20, -(x**2).sum(1) / 2, -math.inf)
