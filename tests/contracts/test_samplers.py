@@ -124,6 +124,21 @@ def test_langevins_stationary_variance(h: float, temperature: float, shape: tupl
     assert x.mean().abs() < SIGMAS * (expected / (4 * n)) ** 0.5
 
 
+@pytest.mark.parametrize("shape", [(4,), (1, 2, 2)], ids=str)
+def test_annealed_langevins_variance_by_its_recursion(shape: tuple[int, ...]) -> None:
+    """On N(0, v): var ← (1 − h/(v + σ²))² var + 2h with h = ratio σ², five times a level."""
+    n, v, ratio = 10_000, 0.5, 0.3
+    sampler = AnnealedLangevin(4, 5, ratio, sigma_range=(0.2, 3.0), to_zero=False)
+    g = torch.Generator().manual_seed(0)
+    x = last(sampler(gaussian(torch.zeros(shape), v), torch.zeros(n, *shape).double(), generator=g)).x
+    variance = 0.0
+    for sigma in Geometric()(4, (0.2, 3.0)):
+        h = ratio * sigma**2
+        for _ in range(5):
+            variance = (1 - h / (v + sigma**2)) ** 2 * variance + 2 * h
+    assert (x.square().mean() / variance - 1).abs() < SIGMAS * (2 / (4 * n)) ** 0.5
+
+
 def test_plain_langevin_forgets_mode_weights_and_annealed_langevin_recovers_them() -> None:
     """Song & Ermon 2019, section 3.2.2."""
     n = 2000

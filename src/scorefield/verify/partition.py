@@ -1,7 +1,7 @@
 """Row 18: log Z by annealed importance sampling, from below and, with exact samples, from above.
 
-E w = Z forward and E 1/w = 1/Z backward, so E log w ≤ log Z ≤ E log w_backward. The mixtures' log Z is known, and that in the plane
-is also found by quadrature.
+E w = Z forward and E 1/w = 1/Z backward, so E log w ≤ log Z ≤ E log w_backward. The mixtures' log Z is known, and that in the
+plane is also found by quadrature.
 """
 
 import math
