@@ -43,6 +43,12 @@ class ScoredDensity(Score, Density, Protocol):
     """Anything with both verbs: an analytic density, a learned energy, or a composition of them."""
 
 
+class Proposal(Density, Protocol):
+    """A normalised density one can draw from."""
+
+    def sample(self, n: int, sigma: float = 0.0, *, generator: torch.Generator | None = None) -> Tensor: ...
+
+
 def value_and_gradient(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """A per-example log-density `(b, *event) -> (b,)` and its gradient ∇ₓ, like `x`: the only place where it is taken.
 

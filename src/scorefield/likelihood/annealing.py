@@ -24,8 +24,8 @@ from torch import Tensor
 
 from scorefield.densities import AtLevel, Product, Tempered, gaussian
 from scorefield.densities.confinement import check_confined
-from scorefield.interfaces import ScoredDensity, home
-from scorefield.likelihood.partition import LARGEST_SE, Mean, Partition, Proposal, check_budget, log_mean, weighted
+from scorefield.interfaces import Proposal, ScoredDensity, home
+from scorefield.likelihood.partition import LARGEST_SE, Mean, Partition, check_budget, log_mean, weighted
 from scorefield.samplers import HMC, Kernel, Target
 from scorefield.samplers.kernels import Point, check_continuous
 from scorefield.samplers.levels import Geometric

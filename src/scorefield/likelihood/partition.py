@@ -15,14 +15,14 @@ PMLR 9:297 (noise-contrastive estimation).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from scorefield.densities.confinement import check_confined
-from scorefield.interfaces import Density, ScoredDensity, check_scalar, home
+from scorefield.interfaces import Density, Proposal, ScoredDensity, check_scalar, home
 from scorefield.samplers import HMC, MarkovChains, collect
 
 FEWEST_EFFECTIVE = 50.0
@@ -75,14 +75,6 @@ class Partition:
             return "no bound"
         lower = f"≥ {self.lower.value:.2f} ± {self.lower.se:.2f}"
         return f"{lower}, no upper bound" if self.upper is None else f"{lower}, ≤ {self.upper.value:.2f} ± {self.upper.se:.2f}"
-
-
-class Proposal(Protocol):
-    """A normalised density one can draw from."""
-
-    def sample(self, n: int, sigma: float = 0.0, *, generator: torch.Generator | None = None) -> Tensor: ...
-
-    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)

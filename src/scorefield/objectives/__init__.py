@@ -1,5 +1,10 @@
 """Objectives: (model, x) -> a loss per example."""
 
+from scorefield.objectives.contrastive import (
+    ContrastiveDivergence,
+    NoiseContrastiveEstimation,
+    PersistentContrastiveDivergence,
+)
 from scorefield.objectives.denoising import (
     DenoisingAt,
     DenoisingScoreMatching,
@@ -20,6 +25,7 @@ from scorefield.objectives.ratio import ConcreteScoreMatching, MaximumLikelihood
 
 __all__ = [
     "ConcreteScoreMatching",
+    "ContrastiveDivergence",
     "DenoisingAt",
     "DenoisingScoreMatching",
     "EDMWeighting",
@@ -33,8 +39,10 @@ __all__ = [
     "LogUniform",
     "Marginalisation",
     "MaximumLikelihood",
+    "NoiseContrastiveEstimation",
     "Operator",
     "OperatorRatio",
+    "PersistentContrastiveDivergence",
     "PowerWeighting",
     "PseudoLikelihood",
     "RatioMatching",

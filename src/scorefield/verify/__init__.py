@@ -11,6 +11,7 @@ from typing import NamedTuple
 from scorefield.verify.chains import row_15
 from scorefield.verify.compose import row_20
 from scorefield.verify.discrete import row_8, row_9, row_19
+from scorefield.verify.energies import row_22, row_23
 from scorefield.verify.fisher import row_1, row_2, row_3, row_4
 from scorefield.verify.learned import row_17, row_21
 from scorefield.verify.likelihoods import row_13, row_14, row_24
@@ -49,6 +50,8 @@ ROWS: dict[int, Row] = {
     19: Row("softmax over finitely many classes", row_19, 1),
     20: Row("products and mixtures", row_20, 1),
     21: Row("an energy's score is curl-free", row_21, 6),
+    22: Row("maximum likelihood of an energy", row_22, 1),
+    23: Row("data told from noise", row_23, 1),
     24: Row("the score's error bounds the samples' divergence", row_24, 2),
 }
 
