@@ -24,6 +24,8 @@ INVERSE = "tests/contracts/test_inverse.py"
 LIKELIHOOD = "tests/experiment/test_likelihood.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
+CONTRASTIVE = "tests/objectives/test_contrastive.py"
+DISTRIBUTED = "tests/training/test_distributed.py"
 CHAINS = "tests/samplers/test_chains.py"
 PARTITION = "tests/likelihood/test_partition.py"
 PROCESSES = "tests/test_processes.py"
@@ -49,6 +51,16 @@ class Mutant:
 
 
 MUTANTS = [
+    Mutant("objectives/contrastive.py", "value = at_negatives - at_data", "value = at_data - at_negatives", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "max(0.0, 1 - 2 * (i + 1) / self.steps)", "1", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "if learning and self.kernel.aim", "if self.kernel.aim", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "        if learning:\n", "        if True:\n", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "self.log_z + math.log(self.ratio)", "self.log_z", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "softplus(at_noise - offset)", "softplus(at_noise + offset)", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "torch.cat([at_data[None], at_noise])", "at_noise", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "x, _ = noised(x, sigma, generator)\n        with", "with", CONTRASTIVE),
+    Mutant("training/state.py", "v[rank] if k in", "v[0] if k in", DISTRIBUTED),
+    Mutant("training/state.py", "_for_model(self, self.rank_local)", "_for_model(self, [])", DISTRIBUTED),
     Mutant("samplers/kernels.py", "(eps if i + 1 < steps else eps / 2)", "eps", CHAINS),
     Mutant("samplers/kernels.py", "hamiltonian(end) - hamiltonian(begin)", "hamiltonian(begin) - hamiltonian(end)", CHAINS),
     Mutant("samplers/kernels.py", "-rise / target.temperature", "-rise", CHAINS),
@@ -123,6 +135,13 @@ MUTANTS = [
     Mutant("objectives/denoising.py", "2 * z * (scaled - clean) + 1", "z * (scaled - clean) + 1"),
     Mutant("objectives/denoising.py", "2 * z * (scaled - clean) + 1", "2 * z * (scaled - clean)"),
     Mutant("objectives/denoising.py", "/ (sigma * self.sigma_data) ** 2", "/ sigma**2"),
+    Mutant(
+        "objectives/contrastive.py",
+        "check_scalar(at_data, x), check_scalar(at_negatives, negatives)",
+        "check_scalar(at_negatives, negatives), check_scalar(at_data, x)",
+        row=22,
+    ),
+    Mutant("objectives/contrastive.py", "self.log_z + math.log(self.ratio)", "self.log_z", row=23),
     Mutant("objectives/denoising.py", "return sigma**self.exponent", "return sigma ** (self.exponent / 2)"),
     Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / (2 * self.sigma)"),
     Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / self.sigma**2"),

@@ -37,3 +37,18 @@ def test_gradient_of_two_processes_is_that_of_the_whole_batch(kind: str, tmp_pat
         assert parameter.grad is not None
         torch.testing.assert_close(gradient[name], parameter.grad, rtol=1e-6, atol=1e-12, msg=name)
     assert max(g.abs().max() for g in gradient.values()) > 0.1
+
+
+def test_each_process_has_chains_of_its_own_and_resumes_them(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = SCRIPT.with_name("two_processes_chains.py")
+    done = subprocess.run([*launch, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for found in ranks:
+        assert all(found["parts"][name].equal(value) for name, value in found["whole"].items())
+    one, other = (found["whole"] for found in ranks)
+    assert not one["model.objective.replay"].equal(other["model.objective.replay"])
+    for name in one:
+        if name.startswith("model.model."):
+            torch.testing.assert_close(one[name], other[name])

@@ -13,8 +13,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from scorefield import DenoisingScoreMatching, EnergyModel, InnerProduct, ModelSpec, RunError, ScoreModel, UserError
+from scorefield.densities import gaussian
+from scorefield.models import PlainEnergy, WithoutNoise
 from scorefield.networks import MLPConfig, UNetConfig
-from scorefield.objectives import LogUniform
+from scorefield.networks.mlp import MLP
+from scorefield.objectives import LogUniform, NoiseContrastiveEstimation, PersistentContrastiveDivergence
 from scorefield.randomness import keyed_generator
 from scorefield.training import Outcome, Training, TrainState, fit, log, loop, read_log
 
@@ -85,6 +88,33 @@ def test_stopping_and_resuming_changes_no_bit(tmp_path: Path, make) -> None:
     tensors_of = lambda path: path.read_bytes()[8 + int.from_bytes(path.read_bytes()[:8], "little") :]  # noqa: E731
     assert tensors_of(a) == tensors_of(b)  # the headers differ: the log of the second run has more lines
     assert len(tensors_of(a)) > 1000
+
+
+@pytest.mark.parametrize("levels", [True, False], ids=["at its smallest level", "without levels"])
+def test_persistent_chains_and_learned_constants_resume_exactly(tmp_path: Path, levels: bool) -> None:
+    """An objective with a state of its own: chains, their step size, a constant; validation in between moves nothing."""
+
+    def go(folder: Path, steps: int, kind: str) -> dict[str, Tensor]:
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        plain = PlainEnergy(WithoutNoise(MLP(2, 0, 16, 1, 2)), 0.5)
+        model = vector_model(energy=True) if levels else plain
+        if kind == "chains":
+            objective: nn.Module = PersistentContrastiveDivergence((2,), 64, steps=2)
+        else:
+            objective = NoiseContrastiveEstimation(gaussian(torch.zeros(2), 2.0))
+        held_out = torch.randn(20, 2, generator=keyed_generator(0, "held out")), None
+        training = replace(QUICK, steps=steps)
+        state, _ = fit(model, objective, batches(2), training, folder, accelerator=Accelerator(cpu=True), validation=held_out)
+        return state.tensors()
+
+    for kind, moved in (("chains", "model.objective.replay"), ("constant", "model.objective.log_z")):
+        fresh, whole = go(tmp_path / f"{kind} fresh", 1, kind), go(tmp_path / f"{kind} whole", 12, kind)
+        go(tmp_path / f"{kind} parts", 5, kind)
+        parts = go(tmp_path / f"{kind} parts", 12, kind)
+        assert parts.keys() == whole.keys()
+        assert all(parts[name].equal(whole[name]) for name in whole)
+        assert not whole[moved].equal(fresh[moved])
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:

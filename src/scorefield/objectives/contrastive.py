@@ -52,7 +52,7 @@ class ContrastiveDivergence(nn.Module):
         kernel: of the chain; its step size is adapted to the acceptance it aims at, if it has one, and is part of the state.
         step_size: h, to begin with.
         sigma: the noise level; noise of it is added to the data. The model's smallest by default.
-        hottest: the chain's temperature at its first step, from which it falls geometrically to 1.
+        hottest: the chain's temperature to begin with, which falls geometrically to 1 in the first half of its steps.
         from_noise: begin at N(0, I) instead of at the data.
         regularisation: α of α (log f(x)² + log f(x⁻)²), which keeps energies near 0 (Du & Mordatch).
         largest_gap: between the mean log f of data and negatives, nats, at which training stops.
@@ -62,6 +62,7 @@ class ContrastiveDivergence(nn.Module):
         RunError: energies that are not finite, chains that left the data's box, a gap that exploded.
     """
 
+    rank_local: tuple[str, ...] = ("log_step",)
     log_step: Tensor
 
     def __init__(
@@ -124,7 +125,7 @@ class ContrastiveDivergence(nn.Module):
             return state.x
         point = None
         for i in range(self.steps):
-            temperature = self.hottest ** (1 - (i + 1) / self.steps)
+            temperature = self.hottest ** max(0.0, 1 - 2 * (i + 1) / self.steps)
             target = Target(model, sigma, cond, temperature)  # type: ignore[arg-type]  # it checks itself
             point = target.at(x) if point is None else point
             point, probability = self.kernel(target, point, float(self.log_step.exp()), generator)
@@ -162,20 +163,21 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
     Args:
         event_shape: of the data.
         size: of the buffer, at least as many as a batch.
-        fresh: the share of chains that begin anew, from N(0, I), at each call.
+        fresh: the share of chains that begin anew, from N(0, I), at each call; they find modes, and bias what is
+            learned until they have mixed.
 
     Raises:
         ValueError: a batch larger than the buffer, or conditions, whose chains would have to be kept apart.
     """
 
-    rank_local = ("replay",)
+    rank_local = ("log_step", "replay")
     replay: Tensor
 
     def __init__(
         self,
         event_shape: tuple[int, ...],
-        size: int = 4096,
-        fresh: float = 0.02,
+        size: int = 2048,
+        fresh: float = 0.0,
         steps: int = 10,
         kernel: Kernel | None = None,
         step_size: float = 0.01,

@@ -20,10 +20,13 @@ FIELDS = {"kind", "step", "images", "loss"}
 
 
 class LossByLevel:
-    """Sums of losses per dimension in `BINS` bins equal in log σ, and one for losses without a σ; on the device until asked."""
+    """Sums of losses per dimension in `BINS` bins equal in log σ, and one for losses without a σ; on the device until asked.
+
+    Of a model without a range of levels the bins mean nothing.
+    """
 
     def __init__(self, sigma_range: tuple[float, float], device: torch.device) -> None:
-        low, high = (math.log(s) for s in sigma_range)
+        low, high = (math.log(s) for s in sigma_range) if 0 < sigma_range[0] < sigma_range[1] < math.inf else (-1.0, 1.0)
         width = (high - low) / BINS
         self.centres = [math.exp(low + (i + 0.5) * width) for i in range(BINS)]
         self.low, self.width = low, width

@@ -79,7 +79,7 @@ def fit(
         (folder / "checkpoints").mkdir(exist_ok=True)
     if accelerator.is_main_process:
         remove_leftovers(folder / "checkpoints")
-    log_bytes = restore_newest(state, folder / "checkpoints")
+    log_bytes = restore_newest(state, folder / "checkpoints", accelerator.process_index)
     started_at = state.step
     if training.compile == "on":
         model.network.compile()  # type: ignore[union-attr]
@@ -97,8 +97,10 @@ def fit(
     def save() -> None:
         nonlocal saved_at
         recorder.check_finite()
-        if log is not None and saved_at != state.step:
-            save_checkpoint(state, folder / "checkpoints", log.bytes_on_disk(), training.keep)
+        if saved_at != state.step:
+            local = state.of_all_processes(accelerator)
+            if log is not None:
+                save_checkpoint(state, folder / "checkpoints", log.bytes_on_disk(), training.keep, local)
         saved_at = state.step
 
     try:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from scorefield.errors import RunError
 from scorefield.interfaces import Loss, Objective
@@ -22,11 +24,16 @@ from scorefield.training.muon import make_optimizer
 
 
 class Step(nn.Module):
-    """One training step's forward pass, in bf16 autocast if asked; the unit that distributed training wraps."""
+    """One training step's forward pass, in bf16 autocast if asked; the unit that distributed training wraps.
+
+    Buffers that an objective names in `rank_local` belong to each process alone; others are shared.
+    """
 
     def __init__(self, objective: Objective, model: nn.Module, bf16: bool = False) -> None:
         super().__init__()
         self.objective, self.model, self.bf16 = objective, model, bf16
+        self.rank_local = [f"objective.{name}" for name in getattr(objective, "rank_local", ())]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, self.rank_local)
 
     def forward(self, x: Tensor, cond: Tensor | None, generator: torch.Generator | None) -> Loss:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
@@ -55,20 +62,27 @@ class TrainState:
         return cls(train_step, average, optimizer)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state under its name."""
-        named = {f"model.{k}": v for k, v in self.train_step.state_dict().items()}
+        """Every tensor of the state under its name; those of this process alone have a first axis for processes."""
+        local = self.train_step.rank_local
+        named = {f"model.{k}": v[None] if k in local else v for k, v in self.train_step.state_dict().items()}
         named |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             named |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
         return named
 
-    def load_tensors(self, named: dict[str, Tensor]) -> None:
+    def of_all_processes(self, accelerator: Accelerator) -> dict[str, Tensor]:
+        """The tensors that each process has for itself, of all of them, which must ask together."""
+        buffers = dict(self.train_step.named_buffers())
+        return {f"model.{name}": accelerator.gather(buffers[name][None]) for name in self.train_step.rank_local}
+
+    def load_tensors(self, named: dict[str, Tensor], rank: int = 0) -> None:
         """Take every tensor back; the inverse of `tensors`."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
 
-        self.train_step.load_state_dict(part("model."))
+        model = part("model.")
+        self.train_step.load_state_dict({k: v[rank] if k in self.train_step.rank_local else v for k, v in model.items()})
         self.average.load_state_dict(part("average."))
         parameters = list(self.train_step.parameters())
         moments: dict[int, dict[str, Tensor]] = {}
@@ -79,14 +93,19 @@ class TrainState:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
-def save_checkpoint(state: TrainState, folder: Path, log_bytes: int, keep: int) -> Path:
+def save_checkpoint(
+    state: TrainState, folder: Path, log_bytes: int, keep: int, of_all_processes: dict[str, Tensor] | None = None
+) -> Path:
     """Write the state atomically, then drop all but the newest `keep` checkpoints.
+
+    Args:
+        of_all_processes: tensors that take the place of this process's own.
 
     Raises:
         RunError: the disk is full; earlier checkpoints stay valid.
     """
     path = folder / f"step-{state.step:08d}.safetensors"
-    tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in (state.tensors() | (of_all_processes or {})).items()}
     note = {"step": state.step, "seconds": state.seconds, "log_bytes": log_bytes}
     write_durably(path, save(tensors, {"scorefield": json.dumps(note)}))
     for old in checkpoints(folder)[:-keep]:
@@ -94,7 +113,7 @@ def save_checkpoint(state: TrainState, folder: Path, log_bytes: int, keep: int) 
     return path
 
 
-def restore_newest(state: TrainState, folder: Path) -> int:
+def restore_newest(state: TrainState, folder: Path, rank: int = 0) -> int:
     """Load the newest checkpoint into `state`, if there is one; how long log.jsonl was at that moment, in bytes.
 
     Raises:
@@ -106,7 +125,7 @@ def restore_newest(state: TrainState, folder: Path) -> int:
     try:
         with safe_open(found[-1], "pt") as file:
             note = json.loads(file.metadata()["scorefield"])
-            state.load_tensors({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+            state.load_tensors({key: file.get_tensor(key) for key in file.keys()}, rank)  # noqa: SIM118
         state.step, state.seconds, log_bytes = note["step"], note["seconds"], note["log_bytes"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"checkpoint {found[-1]} cannot be read ({error}): remove it to resume from the one before") from error
