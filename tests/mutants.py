@@ -135,13 +135,6 @@ MUTANTS = [
     Mutant("objectives/denoising.py", "2 * z * (scaled - clean) + 1", "z * (scaled - clean) + 1"),
     Mutant("objectives/denoising.py", "2 * z * (scaled - clean) + 1", "2 * z * (scaled - clean)"),
     Mutant("objectives/denoising.py", "/ (sigma * self.sigma_data) ** 2", "/ sigma**2"),
-    Mutant(
-        "objectives/contrastive.py",
-        "check_scalar(at_data, x), check_scalar(at_negatives, negatives)",
-        "check_scalar(at_negatives, negatives), check_scalar(at_data, x)",
-        row=22,
-    ),
-    Mutant("objectives/contrastive.py", "self.log_z + math.log(self.ratio)", "self.log_z", row=23),
     Mutant("objectives/denoising.py", "return sigma**self.exponent", "return sigma ** (self.exponent / 2)"),
     Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / (2 * self.sigma)"),
     Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / self.sigma**2"),
@@ -505,6 +498,8 @@ MUTANTS = [
 
 
 IDENTITIES = [
+    Mutant("objectives/contrastive.py", "for y in (x, negatives))", "for y in (negatives, x))", row=22),
+    Mutant("objectives/contrastive.py", "self.log_z + math.log(self.ratio)", "self.log_z", row=23),
     Mutant("objectives/matching.py", "sum_event(score**2) / 2 + trace", "sum_event(score**2) / 2 - trace", row=1),
     Mutant("objectives/matching.py", "- target) ** 2) / 2, level", "- target) ** 2), level", row=1),
     Mutant("jets.py", "first * second + curvature * squares", "first * second - curvature * squares", row=1),

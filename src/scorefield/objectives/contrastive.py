@@ -39,9 +39,8 @@ def contrast(
 
     With negatives from p_θ the gradient of their mean difference is that of the log-likelihood.
     """
-    return check_scalar(model.log_density(x, sigma, cond), x), check_scalar(
-        model.log_density(negatives, sigma, cond), negatives
-    )
+    at_data, at_negatives = (check_scalar(model.log_density(y, sigma, cond), y) for y in (x, negatives))
+    return at_data, at_negatives
 
 
 class ContrastiveDivergence(nn.Module):
