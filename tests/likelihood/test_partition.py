@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from scorefield.densities import AtLevel, Banana, GaussianMixture, eight_gaussians, gaussian
 from scorefield.densities.confinement import check_confined, slowest_fall
 from scorefield.interfaces import Energy, ScoredDensity
+from scorefield.jacobian_trace import Exact
 from scorefield.likelihood import (
     Annealing,
+    FlowLikelihood,
     Normalised,
     Partition,
     Path,
+    flow_importance,
     geometric_path,
     importance,
     noise_constant,
@@ -25,7 +28,8 @@ from scorefield.likelihood.partition import log_mean, tail_shape
 from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, PlainEnergy
 from scorefield.networks import MLPConfig
 from scorefield.objectives import DenoisingScoreMatching
-from scorefield.samplers import HMC, MALA, ULA
+from scorefield.processes import VP
+from scorefield.samplers import HMC, MALA, ULA, Heun, ProbabilityFlow, RungeKutta4
 
 SIGMAS = 3.5
 LOG_Z = 3.0
@@ -168,6 +172,30 @@ def test_quadrature(shape: tuple[int, ...]) -> None:
         assert abs(quadrature(Banana(), (2,)).log_z) < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 2)], ids=str)
+@pytest.mark.parametrize(
+    "solver", [RungeKutta4(40, sigma_range=(0.05, 40.0)), Heun(60, sigma_range=(0.05, 40.0), process=VP())]
+)
+def test_the_flow_is_a_proposal_of_known_density(shape: tuple[int, ...], solver: ProbabilityFlow) -> None:
+    """On exact scores the flow's law is p_σ: its draws have p_σ's log-densities, and all weights are Z."""
+    p, flow = Shifted(mixture(shape)), FlowLikelihood(solver, Exact())
+    x, log_q = flow.sample(p, 200, shape, generator=stream(0))
+    exact = p.p.log_density(x, 0.05)
+    assert (log_q - exact).abs().max() < 0.01 + prior_error(p.p)
+    found = flow_importance(p, shape, 100, flow, generator=stream(1), chunk=64)
+    assert found.trustworthy
+    assert found.log_z == pytest.approx(LOG_Z, abs=0.01 + prior_error(p.p))
+    assert found.sigma == 0.05
+    with pytest.raises(ValueError, match="need exact log-densities"):
+        flow_importance(p, shape, 10, FlowLikelihood(solver))
+
+
+def prior_error(p: GaussianMixture) -> float:
+    """What N(0, (1 + σ²)I) is off by at σ = 40: the mean by m·z/σ, z up to 4.5, second moments by their difference over σ²."""
+    excess = (p.covariance() - torch.eye(len(p.covariance()))).norm() + p.mean().norm() ** 2
+    return float(4.5 * p.mean().norm() / 40 + 4 * excess / 40**2)
+
+
 def test_importance_sampling_is_right_and_knows_its_error() -> None:
     """Two hundred estimates from 400 draws: their spread is the standard error they state."""
     p, proposal = Shifted(mixture((2,))), gaussian(torch.zeros(2), 3.0)
@@ -210,6 +238,7 @@ def test_the_mean_of_weights_and_the_shape_of_their_tail() -> None:
     assert equal == pytest.approx((2.0, 0.0, 10.0))
     assert log_mean(torch.tensor([0.0, -math.inf]))[2] == pytest.approx(1)
     assert tail_shape(torch.zeros(100)) == -math.inf
+    assert math.isnan(tail_shape(torch.arange(24.0)))
     for k in (0.3, 0.9):  # e^{kE} for exponential E has a Pareto tail of shape k
         exponential = -torch.rand(4000, generator=stream(0), dtype=torch.float64).log()
         assert tail_shape(k * exponential) == pytest.approx(k, abs=0.15)

@@ -69,6 +69,7 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.evaluate import Evaluate
     from scorefield.cli.inpaint import Inpaint
     from scorefield.cli.logprob import LogProb
+    from scorefield.cli.logz import LogZ
     from scorefield.cli.parse import parse
     from scorefield.cli.sample import Sample
     from scorefield.cli.train import Train
@@ -76,7 +77,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
     commands: dict[str, Any] = {
         "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
-        "logprob": LogProb, "inpaint": Inpaint, "verify": Verify,
+        "logprob": LogProb, "logz": LogZ, "inpaint": Inpaint, "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"
     if not arguments:

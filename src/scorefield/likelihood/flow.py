@@ -4,6 +4,8 @@ Along the ODE's path from x at σ_min to the latent at σ_max the log-density ch
 
     log p_{σ_min}(x) = log p_{σ_max}(latent) − ∫ σ tr∇s dσ          (g²/2α² tr∇s dt in the time of a process)
 
+Downwards, from a latent, the same path draws x with a log-density of its own: a proposal for importance sampling.
+
 The path is solved once, upwards, together with the integral; the trace is exact, or estimated by probes each of which stays
 the same along the whole path, so every probe v gives vᵀ(∫ σ ∇s dσ)v, an unbiased integral of its own, and their spread a
 standard error. Orthogonal probes are the best: the integral of few independent ones is skewed where one direction dominates
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor
 
 from scorefield.densities import gaussian
-from scorefield.interfaces import Density, Field, Score, check_event
+from scorefield.interfaces import Density, Field, Score, check_event, home
 from scorefield.jacobian_trace import Exact, Hutchinson, draw_probes, mean_of_probes, score_and_curvature
 from scorefield.processes import Node, time_at, velocity_along
 from scorefield.samplers import DormandPrince, ProbabilityFlow, RungeKutta4
@@ -91,15 +93,42 @@ class FlowLikelihood:
         probes = None
         if isinstance(self.trace, Hutchinson):
             probes = draw_probes(x, self.trace.probes, self.trace.distribution, generator)
-        latent, integral = self.solve(self.solver, model, x, cond, probes, ends)
+        levels = self.solver.grid(self.solver.steps, ends)[::-1]
+        latent, integral = self.solve(self.solver, model, x, cond, probes, levels)
         log_prior = prior.log_density(latent, ends[1])
         log_density = log_prior - integral.mean(0)
         refinement = None
         if self.refine:
-            end, coarse = self.solve(coarser(self.solver), model, x, cond, probes, ends)
+            half = coarser(self.solver)
+            end, coarse = self.solve(half, model, x, cond, probes, half.grid(half.steps, ends)[::-1])
             refinement = log_density - (prior.log_density(end, ends[1]) - coarse.mean(0))
         se = None if isinstance(self.trace, Exact) else mean_of_probes(integral, event_size(x), self.trace.distribution)[1]
         return Likelihood(log_density, se, refinement, *ends, latent, log_prior, integral)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        model: Score,
+        n: int,
+        event_shape: tuple[int, ...],
+        cond: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """n draws of the flow's own law `(n, *event)`, from the prior down, and their log-densities `(n,)`.
+
+        With an exact trace the log-densities are exact up to the solver's error; with probes they have a standard error that
+        is not returned.
+        """
+        ends = levels_of(self.solver, model, self.solver.process)
+        like = home(model)
+        prior = gaussian(torch.zeros(event_shape), 1.0)
+        latent = prior.sample(n, ends[1], generator=generator).to(like)
+        probes = None
+        if isinstance(self.trace, Hutchinson):
+            probes = draw_probes(latent, self.trace.probes, self.trace.distribution, generator)
+        x, integral = self.solve(self.solver, model, latent, cond, probes, self.solver.grid(self.solver.steps, ends))
+        return x, prior.log_density(latent, ends[1]) + integral.mean(0)
 
     def solve(
         self,
@@ -108,10 +137,9 @@ class FlowLikelihood:
         x: Tensor,
         cond: Tensor | None,
         probes: Tensor | None,
-        ends: tuple[float, float],
+        levels: list[float],
     ) -> tuple[Tensor, Tensor]:
-        """The end of the path `(b, *event)` and the integral along it by each probe `(k, b)`."""
-        levels = solver.grid(solver.steps, ends)[::-1]
+        """The end of the path `(b, *event)` from the first of `levels` to the last, and the integral along it `(k, b)`."""
         times, d = time_at(solver.process, levels), event_size(x)
         first, *_, last = solver.process.alpha(times).tolist()
 

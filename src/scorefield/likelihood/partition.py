@@ -23,11 +23,15 @@ from torch import Tensor
 
 from scorefield.densities.confinement import check_confined
 from scorefield.interfaces import Density, Proposal, ScoredDensity, check_scalar, home
+from scorefield.jacobian_trace import Exact
+from scorefield.likelihood.flow import FlowLikelihood
 from scorefield.samplers import HMC, MarkovChains, collect
+from scorefield.samplers.levels import levels_of
 
 FEWEST_EFFECTIVE = 50.0
 LARGEST_SE = 0.5
 LARGEST_K = 0.7
+FEWEST_FOR_A_TAIL = 25
 
 
 class Mean(NamedTuple):
@@ -176,6 +180,36 @@ def importance(
     return weighted("importance sampling", log_weights, sigma, n)
 
 
+@torch.no_grad()
+def flow_importance(
+    density: ScoredDensity,
+    event_shape: tuple[int, ...],
+    n: int,
+    flow: FlowLikelihood,
+    *,
+    generator: torch.Generator | None = None,
+    watch: Callable[[int], None] = lambda draws: None,
+    chunk: int = 64,
+) -> Partition:
+    """E_q[f/q] over n draws of the probability flow of the density's own scores, at the flow's smallest level.
+
+    Raises:
+        ValueError: n < 2, a density that is not confined at that level, or an estimated trace, whose error would count as mass.
+    """
+    check_budget(n)
+    if not isinstance(flow.trace, Exact):
+        raise ValueError("importance weights need exact log-densities: FlowLikelihood(trace=Exact())")
+    sigma = levels_of(flow.solver, density, flow.solver.process)[0]
+    check_confined(density, event_shape, sigma)
+    parts = []
+    for first in range(0, n, chunk):
+        x, log_q = flow.sample(density, min(chunk, n - first), event_shape, generator=generator)
+        parts.append(check_scalar(density.log_density(x, sigma), x).double() - log_q.double())
+        watch(len(x))
+    evaluations = n * flow.solver.evaluations * (flow.solver.steps - 1)
+    return weighted("flow", torch.cat(parts), sigma, evaluations)
+
+
 def check_budget(n: int, least: int = 2) -> None:
     """Raises `ValueError` for fewer draws than an estimate with an error can be made of."""
     if n < least:
@@ -201,7 +235,9 @@ def weighted(method: str, log_weights: Tensor, sigma: float, evaluations: int, u
     problems = []
     if not ess >= min(FEWEST_EFFECTIVE, n / 2):
         problems.append(f"only {ess:.1f} of {n} weights count")
-    if not k <= LARGEST_K:
+    if math.isnan(k):
+        problems.append(f"{n} weights are too few to judge their tail")
+    elif k > LARGEST_K:
         problems.append(f"the weights' tail is too heavy (k̂ = {k:.2f})")
     if not se <= LARGEST_SE:
         problems.append(f"a standard error of {se:.2g} nats")
@@ -222,7 +258,10 @@ def log_mean(log_weights: Tensor) -> tuple[float, float, float]:
 
 
 def tail_shape(log_weights: Tensor) -> float:
-    """k̂, the shape of the generalised Pareto law that fits the largest weights `(n,)`; −∞ where all are about equal."""
+    """k̂, the shape of the generalised Pareto law that fits the largest weights `(n,)`.
+
+    −∞ where all are about equal, NaN where they are too few to tell, ∞ where they are not finite.
+    """
     from arviz_stats.base import array_stats  # brings SciPy's statistics along, a second that few need
 
     values = log_weights.double().cpu().numpy()
@@ -230,6 +269,8 @@ def tail_shape(log_weights: Tensor) -> float:
         return math.inf
     if np.ptp(values) < 1e-6:
         return -math.inf
+    if len(values) < FEWEST_FOR_A_TAIL:
+        return math.nan
     return float(array_stats.psislw(-values)[1])  # it takes minus the log-weights
 
 

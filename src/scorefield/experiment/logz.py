@@ -1,0 +1,189 @@
+"""log Z of a trained energy by several methods side by side, and what it makes of held-out rows."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefield.errors import UserError
+from scorefield.experiment.likelihood import Effort, check_finite, log_densities
+from scorefield.interfaces import check_level
+from scorefield.jacobian_trace import Exact
+from scorefield.likelihood import (
+    Annealing,
+    FlowLikelihood,
+    Partition,
+    dequantise,
+    flow_importance,
+    noise_path,
+    quadrature,
+    raw_log_density,
+)
+from scorefield.metrics.record import Estimate
+from scorefield.models import EnergyModel
+from scorefield.persistence import FORMAT_VERSION, Model
+from scorefield.randomness import keyed_generator
+from scorefield.samplers import HMC, RungeKutta4
+from scorefield.system import write_durably
+
+Watch = Callable[[str, int, int], None]
+"""(method, done, of how many)"""
+
+
+@dataclass(frozen=True)
+class LogZOptions:
+    """How much is spent on log Z.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    particles: int = 256
+    """walkers of annealed importance sampling and of sequential Monte Carlo, a multiple of 8"""
+    rungs: int = 200
+    """noise levels between the largest and the one asked for"""
+    leapfrog: int = 3
+    """leapfrog steps of the HMC move at each level"""
+    flow_draws: int = 128
+    """draws of the probability flow, each with the exact trace; 0 leaves the method out"""
+    flow_steps: int = 25
+    """noise levels of its solver, RK4"""
+    sigma: float | None = None
+    """the noise level whose density is normalised (the model's smallest)"""
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("particles", 16, 10**6), ("rungs", 2, 10**5), ("leapfrog", 1, 1000), ("flow_draws", 0, 10**6),
+            ("flow_steps", 2, 10_000),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not least <= value <= most:
+                few = f": a budget of {value} is too small for one step" if value < least else ""
+                raise ValueError(f"--{name.replace('_', '-')} must be from {least} to {most}, got {value}{few}")
+        if self.flow_draws == 1:
+            raise ValueError("--flow-draws must be 0 or at least 2, got 1: a budget of 1 is too small for one step")
+        if self.particles % 8:
+            raise ValueError(f"--particles must be a multiple of 8, got {self.particles}")
+
+
+def energy_of(model: Model, source: object) -> EnergyModel:
+    """The model, if it is an energy; raises `UserError`."""
+    if not isinstance(model, EnergyModel):
+        raise UserError(f"{source} holds a direct score, which has no log-density to normalise: train with --energy")
+    return model
+
+
+def log_partition(
+    model: EnergyModel, options: LogZOptions, *, seed: int = 0, watch: Watch = lambda method, done, total: None
+) -> list[Partition]:
+    """log Z in scaled units at one level: quadrature where dimensions allow it, AIS, SMC, importance sampling by the flow.
+
+    Raises:
+        UserError: a level outside the model's, or a density that need not have a Z.
+    """
+    shape = model.event_shape
+    sigma = model.sigma_range[0] if options.sigma is None else options.sigma
+
+    def stream(purpose: str) -> torch.Generator:
+        return keyed_generator(seed, f"log Z, {purpose}")  # on the CPU: proposals are drawn there
+
+    def counted(method: str, total: int) -> Callable[[int], None]:
+        done = 0
+
+        def tick(n: int) -> None:
+            nonlocal done
+            done += n
+            watch(method, done, total)
+
+        return tick
+
+    found = []
+    try:
+        check_level(sigma, model.sigma_range)
+        if math.prod(shape) <= 3:
+            found.append(quadrature(model, shape, sigma))
+        path = noise_path(model, shape, sigma, options.rungs)
+        walk = Annealing(options.particles, HMC(options.leapfrog), pilot=min(64, options.particles))
+        sizes = walk.step_sizes(path, generator=stream("pilot"), watch=counted("pilot", options.rungs))
+        found.append(walk.importance(path, sizes, generator=stream("AIS"), watch=counted("AIS", options.rungs)))
+        found.append(walk.sequential(path, sizes, generator=stream("SMC"), watch=counted("SMC", options.rungs)))
+        if options.flow_draws:
+            flow = FlowLikelihood(RungeKutta4(options.flow_steps, sigma_range=(sigma, model.sigma_range[1])), Exact())
+            tick = counted("flow", options.flow_draws)
+            found.append(flow_importance(model, shape, options.flow_draws, flow, generator=stream("flow"), watch=tick))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return found
+
+
+def disagreements(found: list[Partition]) -> list[str]:
+    """A line for each two trustworthy estimates more than 3 combined standard errors apart."""
+    trusted = [p for p in found if p.trustworthy]
+    lines = []
+    for one, other in itertools.combinations(trusted, 2):
+        apart, combined = abs(one.log_z - other.log_z), math.hypot(one.se, other.se)
+        if apart > 3 * combined:
+            lines.append(
+                f"{one.method} and {other.method} disagree: {apart:.2g} nats, {apart / combined:.1f} combined standard errors"
+            )
+    return lines
+
+
+def best(found: list[Partition]) -> Partition | None:
+    """The trustworthy estimate with the smallest standard error; None if there is none."""
+    return min((p for p in found if p.trustworthy), key=lambda p: p.se, default=None)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Mean log-density of held-out rows, nats in the units of the data."""
+
+    energy: Estimate
+    """by the energy, less log Z; its standard error has that of log Z in it"""
+    flow: Estimate
+    """by the probability flow of the energy's scores"""
+    gap: Estimate
+    """energy less flow, row by row: 0 for an energy that solves the Fokker–Planck equation"""
+    rows: int
+
+
+def held_out(model: EnergyModel, raw: np.ndarray, z: Partition, *, seed: int = 0, watch: Callable[[int], None]) -> HeldOut:
+    """What both make of raw rows `(n, *event)`, at the level of log Z, which is the model's smallest."""
+    effort = Effort(draws=0)
+    flow = check_finite(log_densities(model, raw, effort, seed=seed, device=next(model.parameters()).device, watch=watch))
+    x = torch.from_numpy(np.array(raw))
+    noise = keyed_generator(seed, "log Z, rows")
+    encoded = model.spec.scaling.encode(x if model.spec.scaling.levels is None else dequantise(x, noise)).float()
+    values = []
+    with torch.no_grad():
+        for part in encoded.split(256):
+            values.append(model.log_density(part.to(next(model.parameters()).device), z.sigma).double().cpu() - z.log_z)
+    energy = raw_log_density(torch.cat(values), model.spec.scaling, model.event_shape)
+    by_flow = torch.from_numpy(flow.log_density)
+    return HeldOut(
+        with_shared_error(energy, z.se), with_shared_error(by_flow, 0.0), with_shared_error(energy - by_flow, z.se), len(raw)
+    )
+
+
+def with_shared_error(values: Tensor, shared: float) -> Estimate:
+    """The mean of rows `(n,)`; its standard error and one that all rows share, together."""
+    return Estimate(float(values.mean()), math.hypot(float(values.std()) / len(values) ** 0.5, shared))
+
+
+def write_log_z(found: list[Partition], rows: HeldOut | None, path: Path) -> None:
+    """All of it as JSON, written atomically."""
+    chosen = best(found)
+    content = {
+        "format_version": FORMAT_VERSION,
+        "log_z": None if chosen is None else {"value": chosen.log_z, "se": chosen.se, "method": chosen.method},
+        "estimates": [{**asdict(p), "verdict": p.verdict, "bounds": p.bounds} for p in found],
+        "disagreements": disagreements(found),
+        "held_out": None if rows is None else asdict(rows),
+    }
+    write_durably(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
