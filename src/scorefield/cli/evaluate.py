@@ -1,7 +1,7 @@
 """scorefield evaluate: judge a trained model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +52,8 @@ class Evaluate:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load(self.run, device=device)
         sampler = sampler_named(self.options, model)
-        data = open_data(self.data or run.data, run.reading, progress=tracked)
+        reading = run.reading if self.data is None else replace(run.reading, only=())
+        data = open_data(self.data or run.data, reading, progress=tracked)
         say(f"{self.options.sampler}: {levels_walked(sampler, model)}")
         held_out = len(data.splits["test"].x)
         with evaluation_bar(sampler, min(self.n, held_out), min(self.likelihood_rows, held_out)) as (watch, watch_rows):

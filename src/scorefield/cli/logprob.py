@@ -1,7 +1,7 @@
 """scorefield logprob: how likely and how unusual each example is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,7 +62,7 @@ class LogProb:
         own = open_data(run.data, run.reading, progress=tracked)
         names: list[str] = []
         if self.split is not None:
-            data = open_data(self.data, run.reading, progress=tracked)
+            data = open_data(self.data, replace(run.reading, only=()), progress=tracked)
             check_data(model.spec, data.event_shape, data.levels, self.data)
             raw = np.array(data.splits[self.split].x[: self.n])
         else:

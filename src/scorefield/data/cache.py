@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,30 @@ class Data:
     """which of the splits validation and test are the source's own"""
     fingerprint: str
     """a hash of every example, its class and its place: equal fingerprints give equal splits and batches"""
+
+
+def restricted(data: Data, only: tuple[str, ...]) -> Data:
+    """The examples of some classes, with the classes and the scaling of all; `()` stands for all.
+
+    Raises:
+        UserError: no such class, or a split without classes or without one of these.
+    """
+    if not only:
+        return data
+    for name in only:
+        if name not in data.classes:
+            known = f"choose among {', '.join(data.classes)}" if data.classes else f"{data.source} has none"
+            raise UserError(f"--reading.only: unknown class {name!r}: {known}")
+    numbers = [data.classes.index(name) for name in only]
+    splits = {}
+    for name, split in data.splits.items():
+        rows = np.flatnonzero(np.isin(split.labels, numbers)) if split.labels is not None else np.array([], dtype=int)
+        if not len(rows):
+            raise UserError(f"--reading.only {' '.join(only)}: the {name} split of {data.source} has no such examples")
+        assert split.labels is not None
+        splits[name] = Split(split.x[rows], split.labels[rows])
+    mark = blake2b(repr((data.fingerprint, sorted(numbers))).encode(), digest_size=10).hexdigest()
+    return replace(data, splits=splits, fingerprint=mark)
 
 
 def build(folder: Path, source: str, examples: Examples, progress: Progress) -> None:

@@ -27,7 +27,7 @@ AHEAD = 64
 
 @dataclass(frozen=True)
 class Reading:
-    """How images are read."""
+    """How data is read."""
 
     size: int | None = None
     """side in pixels: images are made square of this size (needed if their sizes differ)"""
@@ -37,6 +37,8 @@ class Reading:
     """auto: grey if all images are, else rgb"""
     skip_bad: bool = False
     """leave unreadable images out, and count them"""
+    only: tuple[str, ...] = ()
+    """only examples of these classes, if the data has classes; scaled as all of it, so that such models can be composed"""
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scorefield.data.arrays import array_file, idx_examples, idx_folder, looks_like_idx
-from scorefield.data.cache import Data, build, read_cache
+from scorefield.data.cache import Data, build, read_cache, restricted
 from scorefield.data.examples import Example, Examples, Progress, silent
 from scorefield.data.hub import hub_dataset
 from scorefield.data.images import Reading, image_folder
@@ -49,9 +50,11 @@ def open_data(
         cache: folder for caches; by default `$SCOREFIELD_CACHE`, `$XDG_CACHE_HOME/scorefield` or `~/.cache/scorefield`.
 
     Raises:
-        UserError: nothing there, nothing usable in it, fewer than 10 examples, an unreadable file, NaN, mixed sizes.
+        UserError: nothing there, nothing usable in it, fewer than 10 examples, an unreadable file, NaN, mixed sizes; classes
+            that it has not.
     """
-    found = find(source)
+    found, only = find(source), reading.only
+    reading = replace(reading, only=())
     key = blake2b(repr((CACHE_VERSION, found.facts, reading)).encode(), digest_size=10).hexdigest()
     folder = (cache or cache_root()) / key
     if not (folder / "meta.json").exists():
@@ -59,7 +62,7 @@ def open_data(
         if examples.kind == "vectors" and (reading.size is not None or reading.channels != "auto"):
             raise UserError(f"--reading.size and --reading.channels are for images, and {source} holds vectors: leave them out")
         build(folder, source, examples, progress)
-    return read_cache(folder, source)
+    return restricted(read_cache(folder, source), only)
 
 
 def read_all(

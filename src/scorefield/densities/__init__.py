@@ -2,7 +2,7 @@
 
 from scorefield.densities.analytic import GaussianMixture, eight_gaussians, gaussian, ring_of_gaussians
 from scorefield.densities.classics import Banana, DoubleWell, Funnel, StudentT
-from scorefield.densities.compose import AtLevel, Contrast, Mixture, Product, Tempered, product_of_gaussians
+from scorefield.densities.compose import AtLevel, Contrast, LogLinear, Mixture, Product, Tempered, product_of_gaussians
 from scorefield.densities.discrete import (
     ConcreteScore,
     DiscreteDensity,
@@ -28,7 +28,7 @@ __all__ = [
     "FiniteSoftmax",
     "Funnel",
     "GaussianMixture",
-    "Mixture",
+    "LogLinear", "Mixture",
     "Pairwise",
     "Product",
     "Ratios",

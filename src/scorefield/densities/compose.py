@@ -57,12 +57,24 @@ class _Composition(nn.Module):
         return list(self.densities)  # type: ignore[arg-type]  # as was just seen
 
 
-class _Sum(_Composition):
-    """log f = Σ cᵢ log fᵢ. Members with a score alone may be sampled without correction."""
+class LogLinear(_Composition):
+    """log f = Σ cᵢ log fᵢ, unnormalised. Exact at σ = 0 only, as `Product`, and a density only if it falls far out.
+
+    Members with a score alone can be sampled without a Metropolis test.
+
+    Args:
+        densities: on events of one shape.
+        coefficients: cᵢ, one for each, finite.
+
+    Raises:
+        ValueError: other coefficients; no members, members of different event shapes or scalings, or with no σ in common.
+    """
 
     def __init__(self, densities: Sequence[Score], coefficients: Sequence[float]) -> None:
         super().__init__(densities)
         self.coefficients = tuple(coefficients)
+        if len(self.coefficients) != len(self.densities) or not all(map(math.isfinite, self.coefficients)):
+            raise ValueError(f"{len(self.densities)} densities need as many finite coefficients, got {self.coefficients}")
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """Σ cᵢ log fᵢ(x, σ), nats, `(b,)`: known up to a constant."""
@@ -83,7 +95,7 @@ class _Sum(_Composition):
         return torch.stack([c * v for c, v in zip(self.coefficients, values, strict=True)]).sum(0)
 
 
-class Product(_Sum):
+class Product(LogLinear):
     """Π fᵢ, unnormalised: the product of experts. Exact at σ = 0; at σ > 0 an annealing sequence, see the module.
 
     Args:
@@ -97,7 +109,7 @@ class Product(_Sum):
         super().__init__(densities, [1.0] * len(densities))
 
 
-class Tempered(_Sum):
+class Tempered(LogLinear):
     """f^β, unnormalised: β > 1 sharpens, β < 1 flattens. Exact at σ = 0 only, as `Product`.
 
     Raises:
@@ -109,7 +121,7 @@ class Tempered(_Sum):
         super().__init__([density], [exponent])
 
 
-class Contrast(_Sum):
+class Contrast(LogLinear):
     """f₁/f₂^γ, unnormalised: like the first member and unlike the second. It has a Z only if f₁ falls faster than f₂^γ.
 
     Exact at σ = 0 only, as `Product`.
@@ -123,7 +135,7 @@ class Contrast(_Sum):
         super().__init__([density, other], [1.0, -weight])
 
 
-class AtLevel(_Sum):
+class AtLevel(LogLinear):
     """A density at one noise level, frozen: the law of x/scale for x ~ p_level, which answers at σ = 0 alone.
 
     Its Z is that of the density at that level, whatever the scale.

@@ -1,5 +1,6 @@
 """Samplers turn a score into states: noise first, data last."""
 
+from scorefield.samplers.annealed import AnnealedChains
 from scorefield.samplers.chains import Draws, MarkovChains, collect
 from scorefield.samplers.descent import Descent
 from scorefield.samplers.exponential import DDIM, Ancestral, DPMSolver
@@ -22,6 +23,7 @@ __all__ = [
     "MALA",
     "ULA",
     "Ancestral",
+    "AnnealedChains",
     "AnnealedLangevin",
     "Autocast",
     "BlockAverage",

@@ -1,0 +1,82 @@
+"""Markov chains at one noise level after another: how densities that are no diffusion's are sampled.
+
+Products, powers and quotients of noise-conditional densities are p_σ of nothing: their reverse SDE or ODE leads elsewhere. But
+each level is a law of its own, and a chain that is at home in one is a good start for the next; with a Metropolis test every
+level is sampled exactly if the chain has time enough.
+
+Reference: Du et al. 2023, arXiv:2302.11552 (Reduce, Reuse, Recycle).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from scorefield.interfaces import ScoredDensity, State
+from scorefield.models import denoise
+from scorefield.samplers.kernels import HMC, Kernel, Target
+from scorefield.samplers.levels import Geometric, check_counts, check_positive, check_steps, levels_of, standard_normal
+
+
+@dataclass(frozen=True)
+class AnnealedChains:
+    """Chains along a geometric ladder of levels; states say the `acceptance` `(b,)` of the level's last move.
+
+    The step size is h = ratio σ²; kernels with a Metropolis test move the ratio, one for all chains, towards the acceptance
+    they aim at as they go.
+
+    Raises:
+        ValueError: a setting out of range; when called, levels the model does not answer for, or a model without log-density.
+    """
+
+    kernel: Kernel = field(default_factory=lambda: HMC(3))
+    """how chains step"""
+    steps: int = 60
+    """noise levels from σ_max to σ_min"""
+    steps_per_level: int = 4
+    """moves at each level"""
+    step_ratio: float = 0.2
+    """h/σ², to begin with"""
+    sigma_range: tuple[float, float] | None = None
+    """levels to walk between; the model's by default"""
+    to_zero: bool = True
+    """denoise at the end"""
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps, at_least=2)
+        check_counts(steps_per_level=self.steps_per_level)
+        check_positive(step_ratio=self.step_ratio)
+
+    @property
+    def states(self) -> int:
+        """How many states it yields."""
+        return 1 + self.steps + self.to_zero
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the score, or of log-density and score, for each sample."""
+        return self.steps * (1 + self.steps_per_level * self.kernel.evaluations) + self.to_zero
+
+    def start(self, model: ScoredDensity, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Pure noise at the largest level, σ_max z."""
+        return levels_of(self, model)[1] * standard_normal(shape, generator)
+
+    @torch.no_grad()
+    def __call__(
+        self, model: ScoredDensity, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Iterator[State]:
+        levels, log_ratio = Geometric()(self.steps, levels_of(self, model)), math.log(self.step_ratio)
+        yield State(x, x.new_tensor(levels[0]), {})
+        for sigma in levels:
+            target = Target(model, sigma, cond)
+            point = target.at(x)
+            for _ in range(self.steps_per_level):
+                point, probability = self.kernel(target, point, math.exp(log_ratio) * sigma**2, generator)
+                if self.kernel.aim is not None:
+                    log_ratio += 0.5 * (float(probability.mean()) - self.kernel.aim)
+            x = point.x
+            yield State(x, x.new_tensor(sigma), {"acceptance": probability, "step_ratio": torch.tensor(math.exp(log_ratio))})
+        if self.to_zero:
+            yield State(denoise(model, x, levels[-1], cond), x.new_tensor(0.0), {})
