@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.densities import GaussianMixture, LogLinear, Product, Ring, gaussian, product_of_gaussians
-from scorefield.interfaces import ScoredDensity, State
+from scorefield.interfaces import Score, State
 from scorefield.models import PlainScore
 from scorefield.samplers import HMC, MALA, ULA, AnnealedChains, Heun, generate
 
@@ -18,7 +18,7 @@ def stream(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def run(sampler: AnnealedChains | Heun, p: ScoredDensity, shape: tuple[int, ...], n: int) -> State:
+def run(sampler: AnnealedChains | Heun, p: Score, shape: tuple[int, ...], n: int) -> State:
     x = sampler.start(p, (n, *shape), stream(0)).double()
     *_, state = sampler(p, x, generator=stream(1))
     return state
@@ -93,7 +93,13 @@ def test_scores_alone_go_without_a_test_and_states_tell_the_acceptance() -> None
     clean = PlainScore(linear, (2,))
     clean.sigma_range = (0.0, 30.0)  # type: ignore[misc]
     with pytest.raises(ValueError, match="lacks one"):
-        run(AnnealedChains(sigma_range=(0.1, 5.0)), clean, (2,), 10)  # type: ignore[arg-type]
+        run(AnnealedChains(sigma_range=(0.1, 5.0)), clean, (2,), 10)
+    both = Product([p, p])
+    scores = LogLinear([ScoreAlone(p), p], [1.0, 1.0])
+    walk = AnnealedChains(ULA(), 10, 3, 0.05, sigma_range=(0.1, 5.0))
+    assert run(walk, scores, (2,), 50).x.equal(run(walk, both, (2,), 50).x)
+    with pytest.raises(ValueError, match="ScoreAlone has only a score: compose energies"):
+        run(AnnealedChains(sigma_range=(0.1, 5.0)), scores, (2,), 10)
     states = list(AnnealedChains(HMC(2), 20, 5, sigma_range=(0.1, 5.0))(p, torch.zeros(500, 2).double(), generator=stream(2)))
     assert len(states) == AnnealedChains(HMC(2), 20, 5).states == 22
     assert [float(s.sigma) for s in states[-2:]] == [pytest.approx(0.1), 0.0]
@@ -102,6 +108,16 @@ def test_scores_alone_go_without_a_test_and_states_tell_the_acceptance() -> None
     assert AnnealedChains(HMC(2), 20, 5).nfe == 20 * 11 + 1
     fixed = list(AnnealedChains(ULA(), 3, 2, 0.05, sigma_range=(0.1, 5.0))(p, torch.zeros(5, 2).double()))
     assert float(fixed[1].info["step_ratio"]) == pytest.approx(0.05)
+
+
+class ScoreAlone:
+    """A density that keeps its log-density to itself."""
+
+    def __init__(self, p: GaussianMixture) -> None:
+        self.p, self.sigma_range = p, p.sigma_range
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return self.p.score(x, sigma)
 
 
 def test_it_is_a_sampler_like_others() -> None:

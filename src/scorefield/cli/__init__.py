@@ -64,6 +64,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
         print(f"scorefield {__version__}")
         return 0
+    from scorefield.cli.compose import Compose
     from scorefield.cli.data import DataCommand
     from scorefield.cli.demo import Demo
     from scorefield.cli.evaluate import Evaluate
@@ -77,7 +78,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
     commands: dict[str, Any] = {
         "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
-        "logprob": LogProb, "logz": LogZ, "inpaint": Inpaint, "verify": Verify,
+        "logprob": LogProb, "logz": LogZ, "compose": Compose, "inpaint": Inpaint, "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"
     if not arguments:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scorefield.interfaces import ScoredDensity, State
+from scorefield.interfaces import Score, State
 from scorefield.models import denoise
 from scorefield.samplers.kernels import HMC, Kernel, Target
 from scorefield.samplers.levels import Geometric, check_counts, check_positive, check_steps, levels_of, standard_normal
@@ -59,18 +59,18 @@ class AnnealedChains:
         """Evaluations of the score, or of log-density and score, for each sample."""
         return self.steps * (1 + self.steps_per_level * self.kernel.evaluations) + self.to_zero
 
-    def start(self, model: ScoredDensity, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Pure noise at the largest level, σ_max z."""
         return levels_of(self, model)[1] * standard_normal(shape, generator)
 
     @torch.no_grad()
     def __call__(
-        self, model: ScoredDensity, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
+        self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Iterator[State]:
         levels, log_ratio = Geometric()(self.steps, levels_of(self, model)), math.log(self.step_ratio)
         yield State(x, x.new_tensor(levels[0]), {})
         for sigma in levels:
-            target = Target(model, sigma, cond)
+            target = Target(model, sigma, cond, tested=self.kernel.aim is not None)
             point = target.at(x)
             for _ in range(self.steps_per_level):
                 point, probability = self.kernel(target, point, math.exp(log_ratio) * sigma**2, generator)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import RunError
-from scorefield.interfaces import ScoredDensity, State, check_level
+from scorefield.interfaces import Score, State, check_level
 from scorefield.samplers.kernels import HMC, Bound, Kernel, Target, check_continuous
 from scorefield.samplers.levels import check_counts, check_positive, check_steps
 
@@ -64,15 +64,15 @@ class MarkovChains:
 
     @torch.no_grad()
     def __call__(
-        self, model: ScoredDensity, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
+        self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Iterator[State]:
-        check_continuous(model)
+        adaptive = self.kernel.aim is not None
+        check_continuous(model, adaptive)
         sigma = model.sigma_range[0] if self.sigma is None else self.sigma
-        target = Target(model, sigma, cond, self.temperature, self.box)
+        target = Target(model, sigma, cond, self.temperature, self.box, tested=adaptive)
         check_level(sigma, model.sigma_range)
         point = target.start(x)
         level = x.new_tensor(sigma)
-        adaptive = self.kernel.aim is not None
         tuning = DualAveraging(self.step_size, self.kernel.aim or 0.0)
         h = self.step_size
         yield State(point.x, level, {"warmup": torch.tensor(True)})

@@ -25,7 +25,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from scorefield.interfaces import ScoredDensity, log_density_and_score
+from scorefield.interfaces import Score, ScoredDensity, check_score, log_density_and_score
 from scorefield.samplers.descent import noise_like
 from scorefield.samplers.levels import check_counts, check_positive
 from scorefield.tensors import sum_event
@@ -52,24 +52,29 @@ class Target:
     """The law p_σ^{1/τ}, on a box if one is given.
 
     Raises:
-        ValueError: a model of discrete data or without a log-density, a temperature that is not positive, an empty box.
+        ValueError: a model of discrete data or without what is needed, a temperature that is not positive, an empty box.
     """
 
-    model: ScoredDensity
+    model: Score
     sigma: float = 0.0
     cond: Tensor | None = None
     temperature: float = 1.0
     box: tuple[Bound, Bound] | None = None
+    tested: bool = True
+    """whether moves are tested, for which the model needs a log-density; else points have 0 in its place"""
 
     def __post_init__(self) -> None:
-        check_continuous(self.model)
+        check_continuous(self.model, self.tested)
         check_positive(temperature=self.temperature)
         if self.box is not None and not bool((torch.as_tensor(self.box[0]) < torch.as_tensor(self.box[1])).all()):
             raise ValueError(f"the lower end of a box must be below the upper, got {self.box}")
 
     def at(self, x: Tensor, velocity: Tensor | None = None) -> Point:
         """The point at `x`, by default at rest."""
-        value, score = log_density_and_score(self.model, x, self.sigma, self.cond)
+        if self.tested:
+            value, score = log_density_and_score(self.model, x, self.sigma, self.cond)  # type: ignore[arg-type]  # as checked
+        else:
+            value, score = x.new_zeros(len(x)), check_score(self.model.score(x, self.sigma, self.cond), x)
         return Point(x, value, score, torch.zeros_like(x) if velocity is None else velocity)
 
     def start(self, x: Tensor) -> Point:
@@ -98,12 +103,13 @@ class Target:
         return inside, torch.where((bounded & back) | below | above, -velocity, velocity)
 
 
-def check_continuous(model: object) -> None:
-    """Raises `ValueError` for a model of discrete data, or without log-density, score or `sigma_range`."""
+def check_continuous(model: object, density: bool = True) -> None:
+    """Raises `ValueError` for a model of discrete data, or without score, `sigma_range` and, if needed, log-density."""
     if hasattr(model, "states"):
         raise ValueError("this needs a gradient in x, and the model is of discrete data: use Gibbs")
-    if not isinstance(model, ScoredDensity):
-        raise ValueError(f"log_density, score and sigma_range are needed, and {type(model).__name__} lacks one")
+    if not isinstance(model, ScoredDensity if density else Score):
+        needed = "log_density, score and sigma_range" if density else "score and sigma_range"
+        raise ValueError(f"{needed} are needed, and {type(model).__name__} lacks one")
 
 
 class Kernel(Protocol):
