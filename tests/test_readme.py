@@ -34,9 +34,19 @@ def test_the_session_with_a_network_of_ones_own_learns_eight_gaussians(tmp_path:
     assert radius.std().item() < 0.4
 
 
-def test_the_session_on_clean_data_lowers_the_implicit_loss() -> None:
+def test_the_session_on_energies_normalises_what_it_learns() -> None:
     found: dict = {}
     exec(compile(SESSIONS[2], "README.md", "exec"), found)
+    mean = found["normalised"].mean().item()
+    assert -2.5 < mean < -1.0  # the best Gaussian has −2.7
+    assert abs(found["objective"].log_z.item() - found["log_z"].log_z) < 0.2
+    spread = found["draws"].x.flatten(0, 1).var(0) / found["data"].var(0)
+    assert (spread - 1).abs().max() < 0.3
+
+
+def test_the_session_on_clean_data_lowers_the_implicit_loss() -> None:
+    found: dict = {}
+    exec(compile(SESSIONS[3], "README.md", "exec"), found)
     trained = found["score"].square().sum(1) / 2 + found["laplacian"]
     assert trained.mean().item() < -1.5  # N(0, I), which the confinement alone gives, has −1
 

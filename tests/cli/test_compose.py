@@ -34,7 +34,7 @@ def runs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def moments(runs: Path, exponent: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of f^exponent, f the learned energy at its smallest level, by sums over a grid, in the data's units."""
+    """Mean and covariance of f^exponent, f the learned energy at its smallest level, by sums over a grid (data's units)."""
     model = load(runs / "energy")
     axis = torch.linspace(-6, 6, 241)
     grid = torch.cartesian_prod(axis, axis)
