@@ -24,6 +24,7 @@ INVERSE = "tests/contracts/test_inverse.py"
 LIKELIHOOD = "tests/experiment/test_likelihood.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
+ANNEALED = "tests/samplers/test_annealed.py"
 CONTRASTIVE = "tests/objectives/test_contrastive.py"
 DISTRIBUTED = "tests/training/test_distributed.py"
 CHAINS = "tests/samplers/test_chains.py"
@@ -51,6 +52,26 @@ class Mutant:
 
 
 MUTANTS = [
+    Mutant("metrics/stein.py", "(s_y - s_x) * k1", "(s_x - s_y) * k1", "tests/metrics/test_stein.py"),
+    Mutant("metrics/stein.py", "-(d * k1 + k2 * r2)", "-(d * k1 - k2 * r2)", "tests/metrics/test_stein.py"),
+    Mutant("metrics/stein.py", "3 * base**-2.5", "base**-2.5", "tests/metrics/test_stein.py"),
+    Mutant("metrics/stein.py", ".sum(1) / pairs", ".sum(1) / (2 * pairs)", "tests/metrics/test_stein.py"),
+    Mutant("metrics/modes.py", "apart - 3 * error", "3 * error - apart", "tests/metrics/test_modes.py"),
+    Mutant(
+        "samplers/annealed.py",
+        "float(probability.mean()) - self.kernel.aim",
+        "self.kernel.aim - float(probability.mean())",
+        ANNEALED,
+    ),
+    Mutant("samplers/annealed.py", "math.exp(log_ratio) * sigma**2", "math.exp(log_ratio)", ANNEALED),
+    Mutant("data/cache.py", "np.isin(split.labels, numbers)", "np.isin(split.labels, 3)", "tests/cli/test_compose.py"),
+    Mutant("experiment/logz.py", "math.hypot(one.se, other.se)", "one.se + other.se", "tests/cli/test_logz.py"),
+    Mutant(
+        "likelihood/flow.py",
+        "prior.log_density(latent, ends[1]) + integral",
+        "prior.log_density(latent, ends[1]) - integral",
+        PARTITION,
+    ),
     Mutant("objectives/contrastive.py", "value = at_negatives - at_data", "value = at_data - at_negatives", CONTRASTIVE),
     Mutant("objectives/contrastive.py", "max(0.0, 1 - 2 * (i + 1) / self.steps)", "1", CONTRASTIVE),
     Mutant("objectives/contrastive.py", "if learning and self.kernel.aim", "if self.kernel.aim", CONTRASTIVE),
