@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from scorefield.tensors import noise_levels
 
@@ -58,9 +59,24 @@ def value_and_gradient(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tu
     Raises:
         ValueError: `log_density` does not return one number per example, shape `(b,)`.
     """
+    if plain(x):
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = check_scalar(log_density(leaf), x)
+            gradient = torch.autograd.grad(value.sum(), leaf)[0] if value.requires_grad else torch.zeros_like(x)
+        return value.detach(), gradient
     value, pullback = torch.func.vjp(log_density, x)  # type: ignore[misc]  # its type allows for has_aux
     check_scalar(value, x)
     return value, pullback(torch.ones_like(value))[0]
+
+
+def plain(x: Tensor) -> bool:
+    """Whether nothing but numbers is asked of a gradient at x: no graph, no transformation around it, no tangents.
+
+    Then autograd's own machinery does, which on small networks takes half the time of `torch.func.vjp`.
+    """
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    return type(x) is Tensor and not torch.is_grad_enabled() and not torch.is_inference_mode_enabled() and not transformed
 
 
 def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

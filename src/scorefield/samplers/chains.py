@@ -20,6 +20,8 @@ from scorefield.interfaces import Score, State, check_level
 from scorefield.samplers.kernels import HMC, Bound, Kernel, Target, check_continuous
 from scorefield.samplers.levels import check_counts, check_positive, check_steps
 
+WARM, COLD = torch.tensor(True), torch.tensor(False)
+
 
 @dataclass(frozen=True)
 class MarkovChains:
@@ -74,18 +76,19 @@ class MarkovChains:
         point = target.start(x)
         level = x.new_tensor(sigma)
         tuning = DualAveraging(self.step_size, self.kernel.aim or 0.0)
-        h = self.step_size
-        yield State(point.x, level, {"warmup": torch.tensor(True)})
+        h, size = self.step_size, torch.tensor(self.step_size)
+        yield State(point.x, level, {"warmup": WARM})
         for i in range(self.warmup + self.steps):
             warm = i < self.warmup
             point, probability = self.kernel(target, point, h, generator)
             if not adaptive and not point.x.isfinite().all():
                 raise RunError(f"a chain left the range of numbers in step {i + 1} with step size {h:g}: take a smaller one")
-            info = {"warmup": torch.tensor(warm), "acceptance": probability, "step_size": torch.tensor(h)}
+            info = {"warmup": WARM if warm else COLD, "acceptance": probability, "step_size": size}
             if warm and adaptive:
                 h = tuning.update(float(probability.mean()))
                 if i + 1 == self.warmup:
                     h = tuning.result
+                size = torch.tensor(h)
             yield State(point.x, level, info)
 
 

@@ -133,11 +133,11 @@ class Kernel(Protocol):
 
 def leapfrog(target: Target, point: Point, eps: float, steps: int) -> Point:
     """`steps` leapfrog steps of ε."""
-    velocity = point.velocity + eps / 2 * point.score
+    velocity = torch.add(point.velocity, point.score, alpha=eps / 2)
     for i in range(steps):
-        x, velocity = target.reflect(point.x + eps * velocity, velocity)
+        x, velocity = target.reflect(torch.add(point.x, velocity, alpha=eps), velocity)
         point = target.at(x, velocity)
-        velocity = velocity + (eps if i + 1 < steps else eps / 2) * point.score
+        velocity = torch.add(velocity, point.score, alpha=eps if i + 1 < steps else eps / 2)
     return point._replace(velocity=velocity)
 
 
@@ -228,14 +228,14 @@ class BAOAB:
 
 def metropolis(target: Target, begin: Point, end: Point, generator: torch.Generator | None) -> tuple[Point, Tensor]:
     """Each chain at its end with probability min(1, e^{−ΔH/τ}), else where it began; and that probability `(b,)`."""
-    rise = hamiltonian(end) - hamiltonian(begin)
-    probability = torch.where(rise.isfinite(), (-rise / target.temperature).clamp(max=0).exp(), 0.0)
-    u = torch.rand(probability.shape, generator=generator, device=rise.device, dtype=rise.dtype)
+    gain = (hamiltonian(begin) - hamiltonian(end)) / target.temperature
+    probability = torch.where(gain < math.inf, gain.clamp(max=0).exp(), 0.0)  # 0 for NaN, too
+    u = torch.rand(probability.shape, generator=generator, device=gain.device, dtype=gain.dtype)
     taken = u < probability
-    parts = (
-        torch.where(taken.reshape(-1, *[1] * (there.ndim - 1)), there, here) for there, here in zip(end, begin, strict=True)
-    )
-    return Point(*parts), probability
+    wide = taken.reshape(-1, *[1] * (end.x.ndim - 1))
+    x, score = torch.where(wide, end.x, begin.x), torch.where(wide, end.score, begin.score)
+    log_density = torch.where(taken, end.log_density, begin.log_density)
+    return Point(x, log_density, score, begin.velocity), probability  # the velocity is drawn afresh at the next step
 
 
 def hamiltonian(point: Point) -> Tensor:
