@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from scorefield.interfaces import Energy, check_sigma, grad_log_density
 
@@ -101,3 +102,15 @@ def test_levels_outside_are_refused_by_name(sigma: float) -> None:
         check_sigma(sigma, points(), (0.1, 2.0))
     with pytest.raises(ValueError, match=r"sigma must be in \[0.1, 2\]"):
         check_sigma(torch.tensor([0.5, 0.5, sigma, 0.5]), points(), (0.1, 2.0))
+
+
+def test_the_gradient_follows_forward_mode_where_no_graph_is_kept() -> None:
+    """Dual numbers under `no_grad`: the tangent of a gradient is the Hessian times it."""
+    x, v = points(), torch.ones_like(points())
+    with torch.no_grad(), forward_ad.dual_level():
+        found = grad_log_density(log_density, forward_ad.make_dual(x, v))
+        tangent = forward_ad.unpack_dual(found).tangent
+    torch.testing.assert_close(tangent, -x.sin() - 3 * x**2)
+    with torch.no_grad():
+        tangent = torch.func.jvp(lambda y: grad_log_density(log_density, y), (x,), (v,))[1]
+    torch.testing.assert_close(tangent, -x.sin() - 3 * x**2)

@@ -35,7 +35,7 @@ class GaussianMixture:
         self.event_shape = tuple(means.shape[1:])
         self.means = means.double().flatten(1)
         k, d = self.means.shape
-        weights, covariances = weights.double(), covariances.double()
+        weights, covariances = (values.double().to(self.means.device) for values in (weights, covariances))
         if not self.means.isfinite().all():
             raise ValueError("the means of a mixture must be finite")
         if covariances.shape == (k,):
@@ -70,10 +70,10 @@ class GaussianMixture:
         return torch.einsum("bk,bkd->bd", c.responsibilities, within).reshape(x.shape).to(x.dtype)
 
     def sample(self, n: int, sigma: float = 0.0, *, generator: torch.Generator | None = None) -> Tensor:
-        """n exact draws of p_σ, `(n, *event)`, float64."""
-        s = check_sigma(sigma, torch.zeros(1, dtype=torch.float64), self.sigma_range)
+        """n exact draws of p_σ, `(n, *event)`, float64, where the means are; a generator must be there, too."""
+        s = check_sigma(sigma, self.means[:1, 0], self.sigma_range)
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
+        z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64, device=self.means.device)
         offset = (self.eigenvalues[component] + s**2).sqrt() * z
         if self.rotations is not None:
             offset = torch.einsum("bij,bj->bi", self.rotations[component], offset)
@@ -85,7 +85,7 @@ class GaussianMixture:
 
     def covariance(self) -> Tensor:
         """Cov[x₀] over the flattened event, `(d, d)`, float64."""
-        q = torch.eye(self.means.shape[1], dtype=torch.float64) if self.rotations is None else self.rotations
+        q = torch.eye(self.means.shape[1]).to(self.means) if self.rotations is None else self.rotations
         within = (q * self.eigenvalues[:, None, :]) @ q.transpose(-1, -2)
         centred = self.means - self.weights @ self.means
         return torch.einsum("k,kij->ij", self.weights, within + centred[:, :, None] * centred[:, None, :])

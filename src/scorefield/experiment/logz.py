@@ -91,7 +91,7 @@ def log_partition(
     sigma = model.sigma_range[0] if options.sigma is None else options.sigma
 
     def stream(purpose: str) -> torch.Generator:
-        return keyed_generator(seed, f"log Z, {purpose}")  # on the CPU: proposals are drawn there
+        return keyed_generator(seed, f"log Z, {purpose}", device=next(model.parameters()).device)
 
     def counted(method: str, total: int) -> Callable[[int], None]:
         done = 0

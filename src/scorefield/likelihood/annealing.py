@@ -9,7 +9,8 @@ By Jensen's inequality E log w ≤ log Z forward, and E log w ≥ log Z backward
 are frozen, since a kernel that adapts to its own path leaves nothing invariant.
 
 Paths are geometric, f_k = q^{1−β} f^β, or along the noise levels of a model that knows them all, from σ_max, where it is
-all but Gaussian, to the level asked for; constants that depend on σ do no harm.
+all but Gaussian, to the level asked for; constants that depend on σ do no harm. Generators, bases and models must live on one
+device.
 
 Reference: Neal 2001, arXiv:physics/9803008 (AIS); Grosse et al. 2015, arXiv:1511.02543 (bounds from both sides);
 Del Moral et al. 2006, doi:10.1111/j.1467-9868.2006.00553.x (SMC); Douc & Cappé 2005, arXiv:cs/0507025 (systematic resampling).
@@ -84,7 +85,7 @@ def noise_path(
     levels = Geometric()(steps, (low, high))
     scales = [math.sqrt(1 + level**2) for level in levels]
     rungs = tuple(AtLevel(model, level, scale) for level, scale in zip(levels, scales, strict=True))
-    return Path(gaussian(torch.zeros(event_shape), 1.0), rungs, low, scales[-1])
+    return Path(gaussian(torch.zeros(event_shape, device=home(model).device), 1.0), rungs, low, scales[-1])
 
 
 @dataclass(frozen=True)
@@ -244,4 +245,5 @@ class Annealing:
 
     def check(self, path: Path) -> None:
         """Raises `ValueError` for a density that is not confined."""
-        check_confined(path.rungs[-1], tuple(path.base.sample(1, generator=torch.Generator().manual_seed(0)).shape[1:]))
+        like = path.base.sample(1, generator=torch.Generator(path.home.device).manual_seed(0))
+        check_confined(path.rungs[-1], tuple(like.shape[1:]))

@@ -122,7 +122,7 @@ class FlowLikelihood:
         """
         ends = levels_of(self.solver, model, self.solver.process)
         like = home(model)
-        prior = gaussian(torch.zeros(event_shape), 1.0)
+        prior = gaussian(torch.zeros(event_shape, device=like.device), 1.0)
         latent = prior.sample(n, ends[1], generator=generator).to(like)
         probes = None
         if isinstance(self.trace, Hutchinson):
