@@ -114,3 +114,12 @@ def test_the_gradient_follows_forward_mode_where_no_graph_is_kept() -> None:
     with torch.no_grad():
         tangent = torch.func.jvp(lambda y: grad_log_density(log_density, y), (x,), (v,))[1]
     torch.testing.assert_close(tangent, -x.sin() - 3 * x**2)
+
+
+def test_transformations_see_through_where_no_graph_is_kept() -> None:
+    x = points()
+    with torch.no_grad():
+        rows = torch.func.vmap(lambda row: grad_log_density(log_density, row[None])[0])(x)
+        curvature = torch.func.grad(lambda y: grad_log_density(log_density, y).sum())(x)
+    torch.testing.assert_close(rows, gradient(x))
+    torch.testing.assert_close(curvature, -x.sin() - 3 * x**2)

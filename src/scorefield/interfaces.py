@@ -71,12 +71,12 @@ def value_and_gradient(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tu
 
 
 def plain(x: Tensor) -> bool:
-    """Whether nothing but numbers is asked of a gradient at x: no graph, no transformation around it, no tangents.
+    """Whether nothing but numbers is asked of a gradient at x: no graph, no transformation, no tangents.
 
     Then autograd's own machinery does, which on small networks takes half the time of `torch.func.vjp`.
     """
     transformed = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-    return type(x) is Tensor and not torch.is_grad_enabled() and not torch.is_inference_mode_enabled() and not transformed
+    return type(x) is Tensor and not (transformed or torch.is_grad_enabled() or torch.is_inference_mode_enabled())
 
 
 def grad_log_density(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
