@@ -1,4 +1,4 @@
-"""What maximum likelihood and noise contrast make of eight Gaussians: within 0.1 nats of the truth in held-out log-likelihood."""
+"""What maximum likelihood and noise contrast make of eight Gaussians: within 0.1 nats of the truth on held-out points."""
 
 import importlib.util
 import sys
