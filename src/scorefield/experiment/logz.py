@@ -109,7 +109,7 @@ def log_partition(
         if math.prod(shape) <= 3:
             found.append(quadrature(model, shape, sigma))
         path = noise_path(model, shape, sigma, options.rungs)
-        walk = Annealing(options.particles, HMC(options.leapfrog), pilot=min(64, options.particles))
+        walk = Annealing(options.particles, HMC(options.leapfrog), pilot=min(32, options.particles))
         sizes = walk.step_sizes(path, generator=stream("pilot"), watch=counted("pilot", options.rungs))
         found.append(walk.importance(path, sizes, generator=stream("AIS"), watch=counted("AIS", options.rungs)))
         found.append(walk.sequential(path, sizes, generator=stream("SMC"), watch=counted("SMC", options.rungs)))

@@ -104,7 +104,7 @@ class Annealing:
     """of the kernel at each rung"""
     islands: int = 8
     """SMC: groups of particles that know nothing of each other, whose estimates tell the error"""
-    pilot: int = 64
+    pilot: int = 32
     """particles of the pilot run"""
 
     def __post_init__(self) -> None:
@@ -129,10 +129,9 @@ class Annealing:
         for k, rung in enumerate(path.rungs):
             target = Target(rung)
             point = target.at(x)
-            tries = 40 if k == 0 else 4
-            for i in range(tries):
+            for i in range(20 if k == 0 else 2):
                 point, probability = self.kernel(target, point, math.exp(log_h), generator)
-                log_h += (2.0 if k == 0 and i < 30 else 0.5) * (float(probability.mean()) - (self.kernel.aim or 0.0))
+                log_h += (2.0 if k == 0 and i < 15 else 0.5) * (float(probability.mean()) - (self.kernel.aim or 0.0))
             x = point.x
             found.append(math.exp(log_h))
             watch(1)
