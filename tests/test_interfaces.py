@@ -123,3 +123,10 @@ def test_transformations_see_through_where_no_graph_is_kept() -> None:
         curvature = torch.func.grad(lambda y: grad_log_density(log_density, y).sum())(x)
     torch.testing.assert_close(rows, gradient(x))
     torch.testing.assert_close(curvature, -x.sin() - 3 * x**2)
+
+
+def test_a_log_density_that_does_not_look_at_x_has_no_slope() -> None:
+    weight = torch.nn.Parameter(torch.ones(()))
+    for enabled in (False, True):
+        with torch.set_grad_enabled(enabled):
+            assert not grad_log_density(lambda y: weight.expand(len(y)), points()).any()

@@ -63,7 +63,9 @@ def value_and_gradient(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tu
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             value = check_scalar(log_density(leaf), x)
-            gradient = torch.autograd.grad(value.sum(), leaf)[0] if value.requires_grad else torch.zeros_like(x)
+            gradient = torch.zeros_like(x)
+            if value.requires_grad:
+                gradient = torch.autograd.grad(value.sum(), leaf, allow_unused=True, materialize_grads=True)[0]
         return value.detach(), gradient
     value, pullback = torch.func.vjp(log_density, x)  # type: ignore[misc]  # its type allows for has_aux
     check_scalar(value, x)
@@ -131,8 +133,8 @@ class Energy(nn.Module, ABC):
 
 
 def home(model: object) -> Tensor:
-    """An empty tensor of the dtype and on the device of a model's weights; float64 on the CPU if it has none."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    """An empty tensor of the dtype and on the device of a model's weights, or a mixture's means; else float64 on the CPU."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else getattr(model, "means", None)
     return torch.empty(0, dtype=torch.float64) if parameter is None else parameter.new_empty(0)
 
 

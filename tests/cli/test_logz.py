@@ -100,6 +100,7 @@ def test_disagreement_is_flagged_among_the_trustworthy() -> None:
         (["--flow-draws", "-1"], "--flow-draws must be from 0"),
         (["--flow-draws", "1"], "too small for one step"),
         (["--sigma", "50"], r"sigma must be in [0.1, 10]"),
+        (["--sigma", "10"], "--sigma must be below the model's largest level 10"),
         (["--rows", "1"], "--rows must be 0 or at least 2"),
     ],
 )

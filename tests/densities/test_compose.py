@@ -257,5 +257,7 @@ def test_members_trained_on_another_scale_are_refused() -> None:
     Product([one, one])
     with pytest.raises(ValueError, match="scale data in the same way"):
         Product([one, other])
+    with pytest.raises(ValueError, match="scale data in the same way"):
+        Product([Tempered(one, 2.0), Product([other, other])])
     with pytest.raises(ValueError, match="events of one shape"):
         Product([one, gaussian(torch.zeros(4), 1.0)])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,6 +158,8 @@ def test_a_trained_energy_is_bracketed() -> None:
     assert known.se == truth.se
     with pytest.raises(ValueError, match=r"known at level 0\.1 alone"):
         known.log_density(grid, 0.2)
+    with pytest.raises(ValueError, match="all classes together"):
+        known.log_density(grid, cond=torch.zeros(len(grid), dtype=torch.int64))
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (1, 1, 3)], ids=str)
@@ -186,6 +189,9 @@ def test_the_flow_is_a_proposal_of_known_density(shape: tuple[int, ...], solver:
     assert found.trustworthy
     assert found.log_z == pytest.approx(LOG_Z, abs=0.01 + prior_error(p.p))
     assert found.sigma == 0.05
+    coarse = flow_importance(p, shape, 100, FlowLikelihood(replace(solver, steps=8), Exact()), generator=stream(1))
+    assert abs(coarse.log_z - LOG_Z) < 3 * coarse.se + prior_error(p.p)  # the solver's error is in it
+    assert coarse.se > 3 * found.se
     with pytest.raises(ValueError, match="need exact log-densities"):
         flow_importance(p, shape, 10, FlowLikelihood(solver))
 
@@ -294,6 +300,7 @@ def test_what_partition_estimates_refuse() -> None:
         ("at most 3 dimensions", lambda: quadrature(gaussian(torch.zeros(4), 1.0), (4,))),
         ("one number per example", lambda: quadrature(column, (2,))),
         ("Z may be infinite", lambda: quadrature(flat, (2,))),
+        ("not a number at a point of the grid", lambda: quadrature(Hole(), (1,))),
         ("Z may be infinite", lambda: importance(flat, normal, 10)),
         ("Z may be infinite", lambda: Annealing(32).importance(geometric_path(normal, flat))),
         ("Z may be infinite", lambda: Annealing(32).sequential(noise_path(noise, (2,)))),
@@ -310,6 +317,13 @@ def test_what_partition_estimates_refuse() -> None:
         with pytest.raises(ValueError, match=match):
             call()
     assert Annealing(kernel=MALA()).evaluations(geometric_path(normal, normal, steps=10)) == 20
+
+
+class Hole(Linear):
+    """Not a number at 0."""
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return (x.sin() / x - x**2)[:, 0]
 
 
 class Truncated(Linear):

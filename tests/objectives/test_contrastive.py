@@ -222,6 +222,10 @@ def test_what_they_refuse() -> None:
         "size must be": lambda: PersistentContrastiveDivergence((2,), 0),
         "fresh must be": lambda: PersistentContrastiveDivergence((2,), 10, 2.0),
         "a batch of 8 needs": lambda: PersistentContrastiveDivergence((2,), 7)(model, x),
+        "chains are of floating-point events": lambda: PersistentContrastiveDivergence((1,))(model, x),
+        "from_noise is for continuous data": lambda: ContrastiveDivergence(1, Gibbs(), from_noise=True)(
+            Pairwise(2), torch.zeros(3, 2, dtype=torch.int64)
+        ),
         "train with conditions by": lambda: PersistentContrastiveDivergence((2,))(model, x, torch.zeros(8)),
         "one number per example": lambda: ContrastiveDivergence(1)(column, x),
         "NaN or infinity": lambda: ContrastiveDivergence(1)(model, x / 0),

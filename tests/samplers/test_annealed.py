@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield.densities import GaussianMixture, LogLinear, Product, Ring, gaussian, product_of_gaussians
+from scorefield.errors import RunError
 from scorefield.interfaces import Score, State
 from scorefield.models import PlainScore
 from scorefield.samplers import HMC, MALA, ULA, AnnealedChains, Heun, generate
@@ -100,10 +101,10 @@ def test_scores_alone_go_without_a_test_and_states_tell_the_acceptance() -> None
     assert run(walk, scores, (2,), 50).x.equal(run(walk, both, (2,), 50).x)
     with pytest.raises(ValueError, match="ScoreAlone has only a score: compose energies"):
         run(AnnealedChains(sigma_range=(0.1, 5.0)), scores, (2,), 10)
-    states = list(AnnealedChains(HMC(2), 20, 5, sigma_range=(0.1, 5.0))(p, torch.zeros(500, 2).double(), generator=stream(2)))
-    assert len(states) == AnnealedChains(HMC(2), 20, 5).states == 22
+    states = list(AnnealedChains(HMC(2), 40, 5, sigma_range=(0.1, 5.0))(p, torch.zeros(500, 2).double(), generator=stream(2)))
+    assert len(states) == AnnealedChains(HMC(2), 40, 5).states == 42
     assert [float(s.sigma) for s in states[-2:]] == [pytest.approx(0.1), 0.0]
-    acceptance = torch.stack([s.info["acceptance"] for s in states[6:-1]]).mean()
+    acceptance = torch.stack([s.info["acceptance"] for s in states[10:-1]]).mean()
     assert abs(float(acceptance) - 0.8) < 0.1
     assert AnnealedChains(HMC(2), 20, 5).nfe == 20 * 11 + 1
     fixed = list(AnnealedChains(ULA(), 3, 2, 0.05, sigma_range=(0.1, 5.0))(p, torch.zeros(5, 2).double()))
@@ -141,3 +142,20 @@ def test_what_it_refuses() -> None:
             call()
     with pytest.raises(ValueError, match="as many finite coefficients"):
         LogLinear([gaussian(torch.zeros(2), 1.0)], [1.0, 2.0])
+
+
+def test_a_products_own_noise_is_what_is_removed_at_the_end() -> None:
+    """Three equal narrow members at σ = 0.1: the product's spread is 0.1/√3, and after the last step next to nothing."""
+    narrow = Product([gaussian(torch.zeros(2), 1e-8)] * 3)
+    walk = AnnealedChains(HMC(3), 30, 5, sigma_range=(0.1, 2.0))
+    states = list(walk(narrow, walk.start(narrow, (500, 2), stream(3)).double(), generator=stream(4)))
+    assert float(states[-2].x.std()) == pytest.approx(0.1 / 3**0.5, rel=0.15)
+    assert float(states[-1].x.std()) < 1e-4
+
+
+def test_chains_that_cannot_begin_or_go_on_say_so() -> None:
+    p = gaussian(torch.zeros(2), 1.0)
+    with pytest.raises(ValueError, match="chain 1 begins where"):
+        list(AnnealedChains(sigma_range=(0.1, 5.0))(p, torch.tensor([[0.0, 0.0], [1e200, 0.0]], dtype=torch.float64)))
+    with pytest.raises(RunError, match="left the range of numbers at level"):
+        list(AnnealedChains(ULA(), 300, 50, 1e3, sigma_range=(0.1, 5.0))(p, torch.ones(2, 2).double(), generator=stream(5)))

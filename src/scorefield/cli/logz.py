@@ -76,7 +76,9 @@ class LogZ:
         chosen, rows = best(found), None
         if chosen is None:
             say("no estimate is to be trusted: give more --rungs, --particles or --flow-draws")
-        elif self.rows and chosen.sigma == model.sigma_range[0]:
+        elif self.rows and chosen.sigma != model.sigma_range[0]:
+            say("held-out rows are compared at the model's smallest level only: leave out --sigma")
+        elif self.rows:
             data = open_data(run.data, run.reading, progress=tracked)
             raw = np.array(data.splits["test"].x[: self.rows])
             with rows_bar("held-out rows by the flow", len(raw)) as tick:

@@ -41,9 +41,10 @@ class _Composition(nn.Module):
         if len(known) > 1:
             raise ValueError(f"all members must live on events of one shape, got {sorted(known)}")
         self.event_shape = next(iter(known), None)
-        scalings = [d.spec.scaling for d in self.densities if hasattr(d, "spec")]
+        scalings = [s for s in (getattr(getattr(d, "spec", d), "scaling", None) for d in self.densities) if s is not None]
         if any(scaling != scalings[0] for scaling in scalings):
             raise ValueError(f"all members must scale data in the same way, got {scalings}: train them with one scaling")
+        self.scaling = next(iter(scalings), None)
         ranges = [d.sigma_range for d in self.densities]
         self.sigma_range = max(low for low, _ in ranges), min(high for _, high in ranges)
         if self.sigma_range[0] > self.sigma_range[1]:
@@ -75,6 +76,11 @@ class LogLinear(_Composition):
         self.coefficients = tuple(coefficients)
         if len(self.coefficients) != len(self.densities) or not all(map(math.isfinite, self.coefficients)):
             raise ValueError(f"{len(self.densities)} densities need as many finite coefficients, got {self.coefficients}")
+
+    @property
+    def power(self) -> float:
+        """Σ cᵢ: noise of variance σ² in every member is noise of variance σ²/Σ cᵢ in their product."""
+        return sum(self.coefficients)
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """Σ cᵢ log fᵢ(x, σ), nats, `(b,)`: known up to a constant."""
@@ -204,7 +210,7 @@ class Mixture(_Composition):
         w = torch.as_tensor(weights, dtype=torch.float64).detach()
         if w.shape != (k,) or not ((w > 0) & (w < math.inf)).all():
             raise ValueError(f"a mixture of {k} densities needs {k} positive weights, got {w.tolist()}")
-        z = torch.zeros(k) if log_z is None else torch.as_tensor(log_z, dtype=torch.float64).detach()
+        z = torch.zeros_like(w) if log_z is None else torch.as_tensor(log_z, dtype=torch.float64).detach()
         if z.shape != (k,) or not z.isfinite().all():
             raise ValueError(f"a mixture of {k} densities needs {k} finite values of log Z, got {z.tolist()}")
         self.register_buffer("log_weights", (w / w.sum()).log() - z)

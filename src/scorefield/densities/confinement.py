@@ -1,6 +1,7 @@
 """Does a density fall fast enough to have an integral? Looked at along rays, for no finite look can prove it.
 
-Far out a density that falls like r^−a has an integral over ℝᵈ only if a > d; log-densities that fall like −r² or −r pass.
+Far out a density that falls like r^−a has an integral over ℝᵈ only if a > d; log-densities that fall like −r² pass, and those
+like −c r if c is not small beside d/650.
 """
 
 import math

@@ -67,4 +67,4 @@ def chains_named(options: ChainOptions, models: Sequence[Model]) -> AnnealedChai
             KERNELS[name], options.steps, options.steps_per_level, 0.1 if name == "ula" else 0.2, options.sigma_range
         )
     except ValueError as error:
-        raise UserError(f"--{error}") from error
+        raise UserError(f"--{error}".replace("_", "-")) from error

@@ -125,8 +125,7 @@ def compute(
     def stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
         return keyed_generator(seed, f"{purpose}, {name}", chunk, device=device)
 
-    noise = stream("dequantise")
-    x = spec.scaling.encode(raw if spec.scaling.levels is None else dequantise(raw, noise)).float().to(device)
+    x = encoded(spec, raw, seed, purpose, chunk).to(device)
     refine = effort.refine or chunk == 0
     flow = FlowLikelihood(RungeKutta4(effort.steps), Hutchinson(effort.probes, "orthogonal"), refine)
     likelihood = flow(model, x, generator=stream("probes", device))
@@ -143,6 +142,12 @@ def compute(
     else:
         columns += [columns[0][:0]] * 3
     return dict(zip(LogDensities.__dataclass_fields__, (c.double().cpu().tolist() for c in columns), strict=True))
+
+
+def encoded(spec: ModelSpec, raw: Tensor, seed: int, purpose: str, chunk: int) -> Tensor:
+    """A chunk of raw rows in scaled units, float32; integers with the uniform noise of that chunk."""
+    noise = keyed_generator(seed, f"{purpose}, dequantise", chunk)
+    return spec.scaling.encode(raw if spec.scaling.levels is None else dequantise(raw, noise)).float()
 
 
 def stratum_shares(bound: Bound, sigma_range: tuple[float, float]) -> Tensor:

@@ -6,20 +6,21 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.densities.confinement import check_confined
 from scorefield.errors import UserError
-from scorefield.experiment.likelihood import Effort, check_finite, log_densities
+from scorefield.experiment.likelihood import CHUNK, Effort, check_finite, encoded, log_densities
 from scorefield.interfaces import check_level
 from scorefield.jacobian_trace import Exact
 from scorefield.likelihood import (
     Annealing,
     FlowLikelihood,
     Partition,
-    dequantise,
     flow_importance,
     noise_path,
     quadrature,
@@ -103,11 +104,14 @@ def log_partition(
 
         return tick
 
-    found = []
+    found: list[Partition] = []
     try:
         check_level(sigma, model.sigma_range)
+        if not sigma < model.sigma_range[1]:
+            raise ValueError(f"--sigma must be below the model's largest level {model.sigma_range[1]:g}, got {sigma:g}")
+        check_confined(model, shape, sigma)
         if math.prod(shape) <= 3:
-            found.append(quadrature(model, shape, sigma))
+            found.append(by_quadrature(model, shape, sigma))
         path = noise_path(model, shape, sigma, options.rungs)
         walk = Annealing(options.particles, HMC(options.leapfrog), pilot=min(32, options.particles))
         sizes = walk.step_sizes(path, generator=stream("pilot"), watch=counted("pilot", options.rungs))
@@ -120,6 +124,14 @@ def log_partition(
     except ValueError as error:
         raise UserError(str(error)) from error
     return found
+
+
+def by_quadrature(model: EnergyModel, shape: tuple[int, ...], sigma: float) -> Partition:
+    """Quadrature, or a record of why it cannot be had."""
+    try:
+        return quadrature(model, shape, sigma)
+    except ValueError as error:
+        return Partition("quadrature", 0.0, math.inf, problems=(str(error),), sigma=sigma)
 
 
 def disagreements(found: list[Partition]) -> list[str]:
@@ -156,14 +168,13 @@ class HeldOut:
 def held_out(model: EnergyModel, raw: np.ndarray, z: Partition, *, seed: int = 0, watch: Callable[[int], None]) -> HeldOut:
     """What both make of raw rows `(n, *event)`, at the level of log Z, which is the model's smallest."""
     effort = Effort(draws=0)
-    flow = check_finite(log_densities(model, raw, effort, seed=seed, device=next(model.parameters()).device, watch=watch))
-    x = torch.from_numpy(np.array(raw))
-    noise = keyed_generator(seed, "log Z, rows")
-    encoded = model.spec.scaling.encode(x if model.spec.scaling.levels is None else dequantise(x, noise)).float()
+    device = next(model.parameters()).device
+    flow = check_finite(log_densities(model, raw, effort, seed=seed, device=device, watch=watch))
     values = []
     with torch.no_grad():
-        for part in encoded.split(256):
-            values.append(model.log_density(part.to(next(model.parameters()).device), z.sigma).double().cpu() - z.log_z)
+        for chunk, part in enumerate(torch.from_numpy(np.array(raw)).split(CHUNK)):
+            x = encoded(model.spec, part, seed, "rows", chunk).to(device)  # with the noise that the flow's rows have
+            values.append(model.log_density(x, z.sigma).double().cpu() - z.log_z)
     energy = raw_log_density(torch.cat(values), model.spec.scaling, model.event_shape)
     by_flow = torch.from_numpy(flow.log_density)
     return HeldOut(
@@ -186,4 +197,13 @@ def write_log_z(found: list[Partition], rows: HeldOut | None, path: Path) -> Non
         "disagreements": disagreements(found),
         "held_out": None if rows is None else asdict(rows),
     }
-    write_durably(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_durably(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """The same with null for numbers that JSON has not."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

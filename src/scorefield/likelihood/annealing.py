@@ -116,7 +116,7 @@ class Annealing:
             raise ValueError(f"{type(self.kernel).__name__} does not leave its law invariant: use MALA or HMC")
 
     def evaluations(self, path: Path) -> int:
-        """What a walk of one particle costs."""
+        """What a walk of one particle costs, about; the pilot's is not in it."""
         return len(path.rungs) * (1 + self.moves * self.kernel.evaluations)
 
     @torch.no_grad()
@@ -161,7 +161,7 @@ class Annealing:
             x, before = point.x, point.log_density.double()
             watch(1)
         upper = None if exact is None else self.backward(path, exact, sizes, generator, watch)
-        spent = self.evaluations(path) * (self.particles + self.pilot + (0 if exact is None else len(exact)))
+        spent = self.evaluations(path) * (self.particles + (0 if exact is None else len(exact)))
         return weighted("AIS", log_weights, path.sigma, spent, upper)
 
     def backward(
@@ -204,7 +204,7 @@ class Annealing:
             point = target.at(x)
             log_weights += (point.log_density.double() - before).reshape(groups, each)
             shares = log_weights.softmax(1)
-            effective = 1 / (shares**2).sum(1)
+            effective = (1 / (shares**2).sum(1)).nan_to_num(0.0)
             fewest = min(fewest, float(effective.sum()))
             last = k + 1 == len(path.rungs)
             poor = (effective < each / 2) | last
@@ -223,7 +223,7 @@ class Annealing:
         if fewest < self.particles / 10:
             problems.append(f"at some rung only {fewest:.0f} of {self.particles} particles counted: take more rungs")
         lower = Mean(float(log_z.mean()), float(log_z.std()) / groups**0.5)
-        spent = self.evaluations(path) * (self.particles + self.pilot)
+        spent = self.evaluations(path) * self.particles
         return Partition("SMC", value, se, fewest, lower, None, tuple(problems), path.sigma, spent)
 
     def moved(self, target: Target, point: Point, h: float, generator: torch.Generator | None) -> Point:

@@ -14,7 +14,7 @@ PMLR 9:297 (noise-contrastive estimation).
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor
 from scorefield.densities.confinement import check_confined
 from scorefield.interfaces import Density, Proposal, ScoredDensity, check_scalar, home
 from scorefield.jacobian_trace import Exact
-from scorefield.likelihood.flow import FlowLikelihood
+from scorefield.likelihood.flow import FlowLikelihood, coarser
 from scorefield.samplers import HMC, MarkovChains, collect
 from scorefield.samplers.levels import levels_of
 
@@ -97,12 +97,14 @@ class Normalised:
         """log p(x), nats, `(b,)`.
 
         Raises:
-            ValueError: a level other than that of log Z.
+            ValueError: a level other than that of log Z, or conditions, each of which would have a Z of its own.
         """
+        if cond is not None:
+            raise ValueError("log Z is known of the density of all classes together, and a condition was given")
         level = self.partition.sigma
         if sigma is not None and not bool((torch.as_tensor(sigma) == level).all()):
             raise ValueError(f"log Z is known at level {level:g} alone, got {sigma}")
-        return self.density.log_density(x, level, cond) - self.partition.log_z
+        return self.density.log_density(x, level) - self.partition.log_z
 
 
 @torch.no_grad()
@@ -115,11 +117,12 @@ def quadrature(
 ) -> Partition:
     """By the trapezoidal rule, which converges faster than any power for smooth densities; float64.
 
-    The box grows until what lies at its walls is less than e^−30 of the largest value, then the spacing is halved until log Z
-    changes by less than `tolerance`.
+    The box, centred at 0, grows until what lies at its walls is less than e^−30 of the largest value, then the spacing is
+    halved until log Z changes by less than `tolerance`. A peak that two such grids miss is not seen.
 
     Raises:
-        ValueError: more than 3 dimensions, a density that is not confined, or a spacing that would need too many points.
+        ValueError: more than 3 dimensions, a density that is not confined or not finite, or a spacing that would need too many
+            points.
     """
     d = math.prod(event_shape)
     if d > 3:
@@ -141,6 +144,8 @@ def quadrature(
     while True:
         values = log_values(radius, coarse)
         walls = torch.cat([values.select(axis, end).flatten() for axis in range(d) for end in (0, -1)])
+        if not values.max().isfinite() or values.isnan().any():
+            raise ValueError("the log-density is nowhere finite, infinite, or not a number at a point of the grid")
         if walls.max() < values.max() - 30:
             break
         radius *= 1.25
@@ -201,13 +206,25 @@ def flow_importance(
         raise ValueError("importance weights need exact log-densities: FlowLikelihood(trace=Exact())")
     sigma = levels_of(flow.solver, density, flow.solver.process)[0]
     check_confined(density, event_shape, sigma)
+    generator = generator or torch.Generator(home(density).device).manual_seed(torch.seed() % 2**63)
+
+    def log_weights(solved: FlowLikelihood, size: int) -> Tensor:
+        x, log_q = solved.sample(density, size, event_shape, generator=generator)
+        return check_scalar(density.log_density(x, sigma), x).double() - log_q.double()
+
+    before = generator.get_state()
     parts = []
     for first in range(0, n, chunk):
-        x, log_q = flow.sample(density, min(chunk, n - first), event_shape, generator=generator)
-        parts.append(check_scalar(density.log_density(x, sigma), x).double() - log_q.double())
-        watch(len(x))
-    evaluations = n * flow.solver.evaluations * (flow.solver.steps - 1)
-    return weighted("flow", torch.cat(parts), sigma, evaluations)
+        parts.append(log_weights(flow, min(chunk, n - first)))
+        watch(len(parts[-1]))
+    after = generator.get_state()
+    generator.set_state(before)  # the first draws again at half the resolution: what that changes is an error of the solver's
+    half = log_weights(replace(flow, solver=coarser(flow.solver)), len(parts[0]))
+    generator.set_state(after)
+    found = weighted("flow", torch.cat(parts), sigma, n * flow.solver.evaluations * (flow.solver.steps - 1))
+    change = abs(log_mean(half)[0] - log_mean(parts[0])[0])
+    problems = [f"half the solver's steps change it by {change:.2g} nats: take more"] if not change <= LARGEST_SE else []
+    return replace(found, se=math.hypot(found.se, change), problems=(*found.problems, *problems))
 
 
 def check_budget(n: int, least: int = 2) -> None:
@@ -241,8 +258,10 @@ def weighted(method: str, log_weights: Tensor, sigma: float, evaluations: int, u
         problems.append(f"the weights' tail is too heavy (k̂ = {k:.2f})")
     if not se <= LARGEST_SE:
         problems.append(f"a standard error of {se:.2g} nats")
-    lower = Mean(float(log_weights.mean()), float(log_weights.std()) / n**0.5)
-    if upper is not None and upper.value - lower.value > 1 and abs(upper.value - log_z) > 1 + 3 * (upper.se + se):
+    lower = None
+    if log_weights.isfinite().all():
+        lower = Mean(float(log_weights.mean()), float(log_weights.std()) / n**0.5)
+    if lower and upper and upper.value - lower.value > 1 and abs(upper.value - log_z) > 1 + 3 * (upper.se + se):
         problems.append(f"exact samples put the upper bound {upper.value - log_z:.2g} nats above it")
     return Partition(method, log_z, se, ess, lower, upper, tuple(problems), sigma, evaluations)
 

@@ -52,8 +52,10 @@ def diagnose(draws: Draws) -> Diagnosis:
     acceptance = draws.acceptance.mean(0)
     problems = []
     if not (rhat <= LARGEST_RHAT).all():  # NaN, of a coordinate that never moved, is a problem too
-        worst = "not a number: a coordinate never moved" if rhat.isnan().any() else f"{rhat.max():.3f}"
-        problems.append(f"R̂ is {worst}, above {LARGEST_RHAT}: the chains have not mixed; take more steps, or bridge modes")
+        found = "not a number: a coordinate never moved"
+        if not rhat.isnan().any():
+            found = f"{rhat.max():.3f}, above {LARGEST_RHAT}: the chains have not mixed; take more steps, or bridge modes"
+        problems.append(f"R̂ is {found}")
     for name, ess in (("bulk", bulk), ("tail", tail)):
         if not (ess >= FEWEST_EFFECTIVE).all():
             problems.append(

@@ -25,7 +25,7 @@ class ModeMasses(NamedTuple):
     """Shares of samples nearest to each centre `(k,)`, by three samplers."""
 
     langevin: Tensor
-    """plain Langevin dynamics at the smallest level, from N(0, I)"""
+    """plain Langevin dynamics at one small level, from N(0, I)"""
     annealed: Tensor
     """annealed Langevin dynamics"""
     flow: Tensor
@@ -42,7 +42,7 @@ def mode_masses(
     n: int = 1024,
     *,
     sigma_range: tuple[float, float] | None = None,
-    steps: int = 500,
+    steps: int = 1000,
     seed: int = 0,
     slack: float = 0.05,
 ) -> ModeMasses:
@@ -50,7 +50,8 @@ def mode_masses(
 
     Args:
         sigma_range: levels to walk between; the model's by default.
-        steps: of plain Langevin dynamics, of size 0.1 σ², σ the smallest level.
+        steps: of plain Langevin dynamics at σ = 0.1 (or the smallest level, if that is larger), each of size 0.1 σ²: far below,
+            it would not move.
         slack: differences that are overlooked, beside three standard errors; samplers have errors of their own.
 
     Raises:
@@ -58,9 +59,9 @@ def mode_masses(
     """
     if len(centres) < 2:
         raise ValueError(f"masses of modes need at least 2 centres, got {len(centres)}")
-    low = (sigma_range or model.sigma_range)[0]
+    level = max((sigma_range or model.sigma_range)[0], 0.1)
     samplers: dict[str, StartingSampler] = {
-        "plain Langevin dynamics": Langevin(steps, low, max(0.1 * low**2, 1e-12)),
+        "plain Langevin dynamics": Langevin(steps, level, 0.1 * level**2),
         "annealed Langevin dynamics": AnnealedLangevin(100, 5, sigma_range=sigma_range),
         "the probability flow": Heun(35, sigma_range=sigma_range),
     }

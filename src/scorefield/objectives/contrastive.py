@@ -93,7 +93,7 @@ class ContrastiveDivergence(nn.Module):
         sigma = 0.0 if discrete else self.level(model)
         if not discrete:
             x, _ = noised(x, sigma, generator)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             negatives = self.negatives(model, x, sigma, cond, generator, learning)
         at_data, at_negatives = contrast(model, x, negatives, sigma, cond)
         self.guard(x, negatives, at_data.detach(), at_negatives.detach())
@@ -112,6 +112,8 @@ class ContrastiveDivergence(nn.Module):
         self, model: Density, x: Tensor, sigma: float, cond: Tensor | None, generator: torch.Generator | None, learning: bool
     ) -> Tensor:
         """Where chains from the data, or from noise, end; only where it is `learning` may it change its state."""
+        if self.from_noise and not x.is_floating_point():
+            raise ValueError("from_noise is for continuous data: chains of discrete data begin at the data")
         start = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) if self.from_noise else x
         return self.walk(model, start, sigma, cond, generator, learning)
 
@@ -124,7 +126,7 @@ class ContrastiveDivergence(nn.Module):
             return state.x
         point = None
         for i in range(self.steps):
-            temperature = self.hottest ** max(0.0, 1 - 2 * (i + 1) / self.steps)
+            temperature = self.hottest ** max(0.0, 1 - 2 * i / self.steps)
             target = Target(model, sigma, cond, temperature)  # type: ignore[arg-type]  # it checks itself
             point = target.at(x) if point is None else point
             point, probability = self.kernel(target, point, float(self.log_step.exp()), generator)
@@ -200,6 +202,9 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         """Some chains of the buffer, k steps on; they are put back if it is `learning`."""
         if cond is not None:
             raise ValueError("persistent chains belong to one density: train with conditions by ContrastiveDivergence")
+        if not x.is_floating_point() or x.shape[1:] != self.replay.shape[1:]:
+            expected = f"floating-point events of shape {tuple(self.replay.shape[1:])}"
+            raise ValueError(f"these persistent chains are of {expected}, got {x.dtype} of shape {tuple(x.shape[1:])}")
         if len(x) > len(self.replay):
             raise ValueError(f"a batch of {len(x)} needs a buffer of as many chains, got {len(self.replay)}")
         rows = torch.randperm(len(self.replay), generator=generator, device=x.device)[: len(x)]

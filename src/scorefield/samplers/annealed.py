@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scorefield.errors import RunError
 from scorefield.interfaces import Score, State
-from scorefield.models import denoise
 from scorefield.samplers.kernels import HMC, Kernel, Target
 from scorefield.samplers.levels import Geometric, check_counts, check_positive, check_steps, levels_of, standard_normal
 
@@ -24,11 +24,14 @@ from scorefield.samplers.levels import Geometric, check_counts, check_positive, 
 class AnnealedChains:
     """Chains along a geometric ladder of levels; states say the `acceptance` `(b,)` of the level's last move.
 
-    The step size is h = ratio σ²; kernels with a Metropolis test move the ratio, one for all chains, towards the acceptance
-    they aim at as they go.
+    The step size is h = ratio σ², the same for all chains and all moves of a level; between levels kernels with a Metropolis
+    test move the ratio towards the acceptance they aim at. What is denoised at the end is a product's own noise, of variance
+    σ²/Σcᵢ.
 
     Raises:
-        ValueError: a setting out of range; when called, levels the model does not answer for, or a model without log-density.
+        ValueError: a setting out of range; when called, levels the model does not answer for, a model without log-density, or a
+            start where that is not finite.
+        RunError: chains without a Metropolis test that went out of the range of numbers.
     """
 
     kernel: Kernel = field(default_factory=lambda: HMC(3))
@@ -69,14 +72,18 @@ class AnnealedChains:
     ) -> Iterator[State]:
         levels, log_ratio = Geometric()(self.steps, levels_of(self, model)), math.log(self.step_ratio)
         yield State(x, x.new_tensor(levels[0]), {})
-        for sigma in levels:
+        for level, sigma in enumerate(levels):
             target = Target(model, sigma, cond, tested=self.kernel.aim is not None)
-            point = target.at(x)
+            point, mean = target.at(x) if level else target.start(x), 0.0
             for _ in range(self.steps_per_level):
                 point, probability = self.kernel(target, point, math.exp(log_ratio) * sigma**2, generator)
-                if self.kernel.aim is not None:
-                    log_ratio += 0.5 * (float(probability.mean()) - self.kernel.aim)
+                mean += float(probability.mean()) / self.steps_per_level
             x = point.x
+            if self.kernel.aim is not None:
+                log_ratio += 4.0 * (mean - self.kernel.aim)
+            elif not x.isfinite().all():
+                raise RunError(f"a chain left the range of numbers at level {sigma:.3g}: take a smaller step_ratio")
             yield State(x, x.new_tensor(sigma), {"acceptance": probability, "step_ratio": torch.tensor(math.exp(log_ratio))})
         if self.to_zero:
-            yield State(denoise(model, x, levels[-1], cond), x.new_tensor(0.0), {})
+            power = getattr(model, "power", 1.0)
+            yield State(x + levels[-1] ** 2 / power * model.score(x, levels[-1], cond), x.new_tensor(0.0), {})

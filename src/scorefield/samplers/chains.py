@@ -20,6 +20,8 @@ from scorefield.interfaces import Score, State, check_level
 from scorefield.samplers.kernels import HMC, Bound, Kernel, Target, check_continuous
 from scorefield.samplers.levels import check_counts, check_positive, check_steps
 
+LARGEST_LOG = 50.0
+"""of a step size, where nothing holds it back"""
 WARM, COLD = torch.tensor(True), torch.tensor(False)
 
 
@@ -108,8 +110,8 @@ class DualAveraging:
         self.excess += weight * (self.aim - acceptance - self.excess)
         log_h = self.centre - self.steps**0.5 / self.GAMMA * self.excess
         share = self.steps**-self.POWER
-        self.mean = share * log_h + (1 - share) * self.mean
-        return math.exp(log_h)
+        self.mean = share * min(log_h, LARGEST_LOG) + (1 - share) * self.mean
+        return math.exp(min(log_h, LARGEST_LOG))
 
     @property
     def result(self) -> float:

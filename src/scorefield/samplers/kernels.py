@@ -79,7 +79,8 @@ class Target:
 
     def start(self, x: Tensor) -> Point:
         """The point where chains begin; raises `ValueError` where the density is zero or not a number, or outside the box."""
-        if self.box is not None and not ((x >= self.box[0]) & (x <= self.box[1])).all():
+        low, high = (torch.as_tensor(end).to(x) for end in self.box or (-math.inf, math.inf))
+        if not ((x >= low) & (x <= high)).all():
             raise ValueError("a chain begins outside the box")
         point = self.at(x)
         good = point.log_density.isfinite() & point.score.flatten(1).isfinite().all(1)
