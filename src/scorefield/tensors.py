@@ -1,6 +1,7 @@
 """Shapes. A batch is `(b, *event)`; a noise level σ is a number or `(b,)`. This file may not grow."""
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ def noise_levels(sigma: float | Tensor, x: Tensor) -> Tensor:
     return s.expand(len(x))
 
 
+@overload
+def expand(values: Tensor, x: Tensor) -> Tensor: ...
+@overload
+def expand(values: float | Tensor, x: Tensor) -> float | Tensor: ...
 def expand(values: float | Tensor, x: Tensor) -> float | Tensor:
     """Values `(b,)` shaped `(b, 1, …, 1)` so that they broadcast against `x` `(b, *event)`; a number stays one."""
     return values if isinstance(values, int | float) else values.reshape(-1, *[1] * (x.ndim - 1))

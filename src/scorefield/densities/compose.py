@@ -35,6 +35,7 @@ class _Composition(nn.Module):
         for d in self.densities:
             if not isinstance(d, Score):
                 raise ValueError(f"every member needs score and sigma_range, got a {type(d).__name__}")
+        self._scores_alone = [type(d).__name__ for d in self.densities if not isinstance(d, ScoredDensity)]
         self.learned = nn.ModuleList(d for d in self.densities if isinstance(d, nn.Module))
         shapes: list[tuple[int, ...] | None] = [getattr(d, "event_shape", None) for d in self.densities]
         known = {shape for shape in shapes if shape is not None}  # a learned member need not say
@@ -50,12 +51,11 @@ class _Composition(nn.Module):
         if self.sigma_range[0] > self.sigma_range[1]:
             raise ValueError(f"no sigma suits every member: their ranges are {ranges}")
 
-    def _members(self) -> list[ScoredDensity]:
+    def _members(self) -> tuple[ScoredDensity, ...]:
         """The members, all of which must have log-densities here; raises `ValueError` if one has none."""
-        for d in self.densities:
-            if not isinstance(d, ScoredDensity):
-                raise ValueError(f"this needs log-densities, and {type(d).__name__} has only a score: compose energies")
-        return list(self.densities)  # type: ignore[arg-type]  # as was just seen
+        if self._scores_alone:
+            raise ValueError(f"this needs log-densities, and {self._scores_alone[0]} has only a score: compose energies")
+        return self.densities  # type: ignore[return-value]  # as was just seen
 
 
 class LogLinear(_Composition):

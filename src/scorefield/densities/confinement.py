@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefield.interfaces import Density, check_scalar, home
+from scorefield.tensors import expand
 
 RADII = (30.0, 3000.0)
 """in scaled data units, whose standard deviation is 1: outside the data, and far outside"""
@@ -30,9 +31,7 @@ def slowest_fall(density: Density, event_shape: tuple[int, ...], sigma: float = 
     return float(fall.nan_to_num(nan=-math.inf, posinf=math.inf).min()) / d
 
 
-def check_confined(
-    density: Density, event_shape: tuple[int, ...], sigma: float = 0.0, device: torch.device | str = "cpu"
-) -> None:
+def check_confined(density: Density, event_shape: tuple[int, ...], sigma: float = 0.0) -> None:
     """Raises `ValueError` where the density does not fall fast enough along some ray to have an integral."""
     fall = slowest_fall(density, event_shape, sigma)
     if not fall > 1:
@@ -45,4 +44,4 @@ def check_confined(
 def directions(n: int, event_shape: tuple[int, ...]) -> Tensor:
     """n random unit vectors `(n, *event)`."""
     u = torch.randn(n, *event_shape, generator=torch.Generator().manual_seed(0))
-    return u / u.flatten(1).norm(dim=1).reshape(-1, *[1] * len(event_shape))
+    return u / expand(u.flatten(1).norm(dim=1), u)

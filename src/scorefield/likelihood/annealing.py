@@ -154,10 +154,11 @@ class Annealing:
         log_weights = -path.base.log_density(x).double()
         before = torch.zeros_like(log_weights)
         for k, (rung, h) in enumerate(zip(path.rungs, sizes, strict=True)):
-            point = Target(rung).at(x)
+            target = Target(rung)
+            point = target.at(x)
             log_weights += point.log_density.double() - before
             if k + 1 < len(path.rungs):
-                point = self.moved(Target(rung), point, h, generator)
+                point = self.moved(target, point, h, generator)
             x, before = point.x, point.log_density.double()
             watch(1)
         upper = None if exact is None else self.backward(path, exact, sizes, generator, watch)

@@ -30,6 +30,7 @@ from scorefield.objectives.matching import noised
 from scorefield.randomness import keyed_generator
 from scorefield.samplers import MALA, Gibbs, Kernel, Target
 from scorefield.samplers.levels import check_counts, check_positive, check_share
+from scorefield.tensors import expand
 
 
 def contrast(
@@ -41,6 +42,12 @@ def contrast(
     """
     at_data, at_negatives = (check_scalar(model.log_density(y, sigma, cond), y) for y in (x, negatives))
     return at_data, at_negatives
+
+
+def level_of(model: Density, sigma: float | None) -> float:
+    """The noise level of the likelihood: the model's smallest if none is given."""
+    lowest: float = model.sigma_range[0]  # type: ignore[attr-defined]  # continuous models have one
+    return lowest if sigma is None else sigma
 
 
 class ContrastiveDivergence(nn.Module):
@@ -90,7 +97,7 @@ class ContrastiveDivergence(nn.Module):
         self, model: Density, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Loss:
         discrete, learning = isinstance(model, DiscreteDensity), torch.is_grad_enabled()
-        sigma = 0.0 if discrete else self.level(model)
+        sigma = 0.0 if discrete else level_of(model, self.sigma)
         if not discrete:
             x, _ = noised(x, sigma, generator)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
@@ -102,11 +109,6 @@ class ContrastiveDivergence(nn.Module):
             value = value + self.regularisation * (at_data**2 + at_negatives**2)
         gap = (at_data - at_negatives).detach().mean()
         return Loss(value, None, {"gap": gap, "step_size": self.log_step.exp()})
-
-    def level(self, model: Density) -> float:
-        """The noise level of the likelihood."""
-        lowest: float = model.sigma_range[0]  # type: ignore[attr-defined]  # continuous models have one
-        return lowest if self.sigma is None else self.sigma
 
     def negatives(
         self, model: Density, x: Tensor, sigma: float, cond: Tensor | None, generator: torch.Generator | None, learning: bool
@@ -210,7 +212,7 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         rows = torch.randperm(len(self.replay), generator=generator, device=x.device)[: len(x)]
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         anew = torch.rand(len(x), generator=generator, device=x.device) < self.fresh
-        start = torch.where(anew.reshape(-1, *[1] * (x.ndim - 1)), noise, self.replay[rows].to(x))
+        start = torch.where(expand(anew, x), noise, self.replay[rows].to(x))
         end = self.walk(model, start, sigma, None, generator, learning)
         if learning:
             self.replay[rows] = end.to(self.replay)
@@ -243,8 +245,7 @@ class NoiseContrastiveEstimation(nn.Module):
     def forward(
         self, model: Density, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Loss:
-        lowest: float = model.sigma_range[0]  # type: ignore[attr-defined]
-        sigma = lowest if self.sigma is None else self.sigma
+        sigma = level_of(model, self.sigma)
         x, _ = noised(x, sigma, generator)
         others = self.noise.sample(self.ratio * len(x), generator=generator).to(x)
         again = None if cond is None else cond.repeat(self.ratio)

@@ -17,11 +17,12 @@ from torch import Tensor
 from scorefield.errors import RunError
 from scorefield.interfaces import Score, State
 from scorefield.samplers.kernels import HMC, Kernel, Target
-from scorefield.samplers.levels import Geometric, check_counts, check_positive, check_steps, levels_of, standard_normal
+from scorefield.samplers.langevin import Ladder
+from scorefield.samplers.levels import Geometric, check_counts, check_positive, check_steps, levels_of
 
 
 @dataclass(frozen=True)
-class AnnealedChains:
+class AnnealedChains(Ladder):
     """Chains along a geometric ladder of levels; states say the `acceptance` `(b,)` of the level's last move.
 
     The step size is h = ratio σ², the same for all chains and all moves of a level; between levels kernels with a Metropolis
@@ -53,18 +54,9 @@ class AnnealedChains:
         check_positive(step_ratio=self.step_ratio)
 
     @property
-    def states(self) -> int:
-        """How many states it yields."""
-        return 1 + self.steps + self.to_zero
-
-    @property
     def nfe(self) -> int:
         """Evaluations of the score, or of log-density and score, for each sample."""
         return self.steps * (1 + self.steps_per_level * self.kernel.evaluations) + self.to_zero
-
-    def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Pure noise at the largest level, σ_max z."""
-        return levels_of(self, model)[1] * standard_normal(shape, generator)
 
     @torch.no_grad()
     def __call__(

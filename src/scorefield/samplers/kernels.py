@@ -28,7 +28,7 @@ from torch import Tensor
 from scorefield.interfaces import Score, ScoredDensity, check_score, log_density_and_score
 from scorefield.samplers.descent import noise_like
 from scorefield.samplers.levels import check_counts, check_positive
-from scorefield.tensors import sum_event
+from scorefield.tensors import expand, sum_event
 
 Bound = float | Tensor
 """one number, or one for each coordinate `(*event)`"""
@@ -233,7 +233,7 @@ def metropolis(target: Target, begin: Point, end: Point, generator: torch.Genera
     probability = torch.where(gain < math.inf, gain.clamp(max=0).exp(), 0.0)  # 0 for NaN, too
     u = torch.rand(probability.shape, generator=generator, device=gain.device, dtype=gain.dtype)
     taken = u < probability
-    wide = taken.reshape(-1, *[1] * (end.x.ndim - 1))
+    wide = expand(taken, end.x)
     x, score = torch.where(wide, end.x, begin.x), torch.where(wide, end.score, begin.score)
     log_density = torch.where(taken, end.log_density, begin.log_density)
     return Point(x, log_density, score, begin.velocity), probability  # the velocity is drawn afresh at the next step

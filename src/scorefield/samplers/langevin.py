@@ -76,8 +76,25 @@ class Langevin:
             yield State(denoise(model, x, sigma, cond), x.new_tensor(0.0), {})
 
 
+class Ladder:
+    """What samplers that stay at each level of a geometric ladder have in common: how many states, and where they start."""
+
+    steps: int
+    sigma_range: tuple[float, float] | None
+    to_zero: bool
+
+    @property
+    def states(self) -> int:
+        """How many states it yields."""
+        return 1 + self.steps + self.to_zero
+
+    def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Pure noise at the largest level, σ_max z."""
+        return levels_of(self, model)[1] * standard_normal(shape, generator)
+
+
 @dataclass(frozen=True)
-class AnnealedLangevin:
+class AnnealedLangevin(Ladder):
     """Langevin dynamics at a geometric ladder of levels, each started where the last one ended."""
 
     steps: int = 100
@@ -97,18 +114,9 @@ class AnnealedLangevin:
         check_positive(step_ratio=self.step_ratio)
 
     @property
-    def states(self) -> int:
-        """How many states it yields."""
-        return 1 + self.steps + self.to_zero
-
-    @property
     def nfe(self) -> int:
         """Evaluations of the score for each sample."""
         return self.steps * self.steps_per_level + self.to_zero
-
-    def start(self, model: Score, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Pure noise at the largest level, σ_max z."""
-        return levels_of(self, model)[1] * standard_normal(shape, generator)
 
     @torch.no_grad()
     def __call__(
