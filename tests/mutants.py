@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant("objectives/contrastive.py", "self.log_z + math.log(self.ratio)", "self.log_z", CONTRASTIVE),
     Mutant("objectives/contrastive.py", "softplus(at_noise - offset)", "softplus(at_noise + offset)", CONTRASTIVE),
     Mutant("objectives/contrastive.py", "torch.cat([at_data[None], at_noise])", "at_noise", CONTRASTIVE),
-    Mutant("objectives/contrastive.py", "x, _ = noised(x, sigma, generator)\n        with", "with", CONTRASTIVE),
+    Mutant("objectives/contrastive.py", "x, _ = noised(x, sigma, generator)\n        with", "pass\n        with", CONTRASTIVE),
     Mutant("training/state.py", "v[rank] if k in", "v[0] if k in", DISTRIBUTED),
     Mutant("training/state.py", "_for_model(self, self.rank_local)", "_for_model(self, [])", DISTRIBUTED),
     Mutant("samplers/kernels.py", "alpha=eps if i + 1 < steps else eps / 2", "alpha=eps", CHAINS),

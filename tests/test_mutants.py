@@ -34,3 +34,4 @@ def test_a_mutant_changes_one_place(mutant) -> None:  # type: ignore[no-untyped-
     text = (mutants.ROOT / "src" / "scorefield" / mutant.file).read_text()
     assert text.count(mutant.old) == 1
     assert mutant.new != mutant.old
+    compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")  # one that is no Python dies of nothing

@@ -34,3 +34,13 @@ def test_modes_that_touch_are_weighed_alike() -> None:
     assert found.problems == ()
     with pytest.raises(ValueError, match="at least 2 centres"):
         mode_masses(p, centres[:1])
+
+
+def test_the_mode_that_is_named_is_the_one_that_differs_most() -> None:
+    """Of three modes the middle one gets its share of N(0, I) by chance, the outer ones do not."""
+    centres = torch.tensor([[-1.5, 0.0], [0.0, 0.0], [1.5, 0.0]])
+    p = GaussianMixture(torch.tensor([0.05, 0.55, 0.4]), centres, torch.full((3,), 0.02))
+    with pytest.warns(ScoreWarning, match=r"mode [02] has mass .* by plain Langevin dynamics"):
+        found = mode_masses(p, centres, 1024, sigma_range=(0.1, 20.0), steps=200)
+    assert abs(float(found.langevin[1]) - 0.55) < SIGMAS * 0.5 / 32 + 0.02
+    assert len(found.problems) == 2

@@ -10,7 +10,8 @@ from scorefield.densities import GaussianMixture, LogLinear, Product, Ring, gaus
 from scorefield.errors import RunError
 from scorefield.interfaces import Score, State
 from scorefield.models import PlainScore
-from scorefield.samplers import HMC, MALA, ULA, AnnealedChains, Heun, generate
+from scorefield.samplers import HMC, MALA, ULA, AnnealedChains, Heun, Target, generate
+from scorefield.samplers.kernels import Point
 
 SIGMAS = 4.5
 
@@ -46,6 +47,25 @@ def test_moments_of_a_product_at_its_level(shape: tuple[int, ...], kernel: HMC |
     centred = x - mean
     products = (centred[:, :, None] * centred[:, None]).flatten(1)
     assert ((products.mean(0) - covariance.flatten()) / (products.std(0) / n**0.5)).abs().max() < SIGMAS
+
+
+class Recorded:
+    """Takes no step, and writes down how large each would have been."""
+
+    aim, evaluations = None, 0
+
+    def __init__(self) -> None:
+        self.sizes: list[float] = []
+
+    def __call__(self, target: Target, point: Point, h: float, generator: torch.Generator | None) -> tuple[Point, Tensor]:
+        self.sizes.append(h)
+        return point, torch.ones(len(point.x))
+
+
+def test_steps_grow_with_the_square_of_the_level() -> None:
+    kernel = Recorded()
+    run(AnnealedChains(kernel, 3, 2, 0.2, (0.1, 10.0)), gaussian(torch.zeros(2), 1.0), (2,), 4)
+    assert kernel.sizes == pytest.approx([20.0, 20.0, 0.2, 0.2, 0.002, 0.002])
 
 
 def stripes() -> GaussianMixture:
