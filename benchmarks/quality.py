@@ -1,7 +1,7 @@
 """How good samples are for what they cost: every sampler at several numbers of network evaluations, judged by one classifier.
 
     python benchmarks/quality.py runs/digits --judge ../shared/judge/judge.py --on digits --out quality.jsonl
-        [--samplers heun dpm-solver-2m …] [--nfe 5 10 18 35 100] [--seeds 0 1 2] [-n 2000] [--threads 2]
+        [--samplers heun dpm-solver-2m …] [--nfe 5 10 18 35 100] [--seeds 0 1 2] [-n 2000] [--threads 2] [--device cuda]
 
 RUN is a trained run; for the judge see `judge.py`. A line of JSON is appended for each cell, and cells that the file has are
 not computed again, so the work can be interrupted. The table of all cells is printed, and drawn into a picture beside the
@@ -34,7 +34,15 @@ Cell = dict[str, Any]
 
 
 def measure(
-    run: Path, model: Any, judge: Judge, name: Any, levels: tuple[float, float] | None, nfe: int, seed: int, n: int
+    run: Path,
+    model: Any,
+    judge: Judge,
+    name: Any,
+    levels: tuple[float, float] | None,
+    nfe: int,
+    seed: int,
+    n: int,
+    precision: Any = "auto",
 ) -> Cell | None:
     """One cell; None where the sampler cannot do with so few evaluations."""
     adaptive = name == "dormand-prince"
@@ -51,9 +59,10 @@ def measure(
     handle = model.network.register_forward_hook(count)
     began, drawn = time.perf_counter(), 0
     parts = []
-    score = in_precision(model, "auto", torch.device("cpu"), sampler)
-    for x in generate(score, sampler, n, model.spec.event_shape, seed=seed):
-        parts.append(x)
+    device = next(model.parameters()).device
+    score = in_precision(model, precision, device, sampler)
+    for x in generate(score, sampler, n, model.spec.event_shape, seed=seed, device=device):
+        parts.append(x.cpu())
         drawn += 1
     handle.remove()
     pixels = arrays(torch.cat(parts), model.spec)
@@ -132,17 +141,19 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--sigma-range", nargs=2, type=float, help="levels to walk between, where not the model's")
     parser.add_argument("-n", type=int, default=2000)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
-    judge, model = Judge(args.judge, args.on, args.data), load(args.run).eval()
+    judge, model = Judge(args.judge, args.on, args.data), load(args.run, device=args.device).eval()
     levels = args.sigma_range and tuple(args.sigma_range)
     cells = read(args.out, args.on, args.run, args.n)
     for seed, nfe, name in product(args.seeds, args.nfe, args.samplers):
         if (titled(name, levels), nfe, seed) in cells or (name == "dormand-prince" and nfe != max(args.nfe)):
             continue
-        cell = measure(args.run, model, judge, name, levels, nfe, seed, args.n)
+        cell = measure(args.run, model, judge, name, levels, nfe, seed, args.n, args.precision)
         if cell is not None:
             cells[titled(name, levels), nfe, seed] = cell
             with open(args.out, "a") as file:
