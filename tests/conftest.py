@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 
 TINY = [
     "--steps", "12", "--checkpoint-every", "4", "--batch-size", "32", "--log-every", "4", "--validate-every", "6",
-    "--network.channels", "8", "--threads", "1", "--precision", "float32",
+    "--network.channels", "8", "--threads", "1", "--precision", "float32", "--compile", "off",
 ]  # fmt: skip
 """flags that make the digits recipe a matter of a second"""
 

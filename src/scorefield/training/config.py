@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -129,7 +130,7 @@ def computes_in_bf16(device: torch.device) -> bool:
 def has_compiler(device: torch.device) -> bool:
     """Whether torch.compile can generate code for the device."""
     if device.type == "cuda":
-        return torch.utils._triton.has_triton()
+        return find_spec("triton") is not None
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
 
 
