@@ -9,8 +9,14 @@ As σ → 0 the variance of both grows like 1/σ², since s is compared with the
 away: ‖σ s + z‖² less 2σ zᵀ s(x₀, σ) + ‖z‖² − d is ‖σ s‖² + 2σ zᵀ (s − s(x₀, σ)) + d, in which the noise meets only
 differences of s.
 
+An energy has a derivative by the level too, and it has a target of the same kind: σ ∂ log p_σ(x)/∂σ = E[‖z‖² − d | x]. Scores
+alone say nothing of what one mode weighs beside another far from it, so that at each small level an energy's may drift; to be
+right by the derivative carries the weights down from the large levels, where modes overlap. A constant for each level is free:
+what is compared is the difference of two examples at one level.
+
 Reference: Vincent 2011, Neural Computation 23(7); Song & Ermon 2019, arXiv:1907.05600 (eq. 5–6);
-Karras et al. 2022, arXiv:2206.00364 (eq. 8, table 1); Wang et al. 2020, arXiv:2002.07501 (control variates).
+Karras et al. 2022, arXiv:2206.00364 (eq. 8, table 1); Wang et al. 2020, arXiv:2002.07501 (control variates);
+Choi et al. 2022, arXiv:2111.11010, and Guth et al. 2025, arXiv:2506.05310 (the derivative by the level).
 """
 
 import math
@@ -20,7 +26,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from scorefield.interfaces import Field, Loss, Score
+from scorefield.interfaces import Density, Field, Loss, Score, check_scalar
 from scorefield.objectives.batch import check_batch
 from scorefield.tensors import expand, sum_event
 
@@ -126,13 +132,27 @@ Weighting = EDMWeighting | PowerWeighting
 
 @dataclass(frozen=True)
 class DenoisingScoreMatching:
-    """w(σ) ‖D(x₀ + σz, σ) − x₀‖² per example, summed over coordinates, at σ drawn afresh for each."""
+    """w(σ) ‖D(x₀ + σz, σ) − x₀‖² per example, summed over coordinates, at σ drawn afresh for each (or each two of them).
+
+    Raises:
+        ValueError: settings out of range or that exclude each other; when called, those of `objectives.batch`, and a model
+            without log-density if its derivative by the level is asked for.
+    """
 
     noise: Noise = field(default_factory=LogNormal)
     weighting: Weighting = field(default_factory=EDMWeighting)
     """w(σ); in Python any function of σ `(b,)` will do"""
     control_variate: bool = False
     """less variance at small σ, for one more forward pass"""
+    across_levels: float = 0.0
+    """energies: weight of the squared error of σ ∂ log f/∂σ, which makes the log-densities of all levels agree; 0.25 makes it a
+    part like the rest"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.across_levels < math.inf:
+            raise ValueError(f"across_levels must be at least 0 and finite, got {self.across_levels}")
+        if self.across_levels and self.control_variate:
+            raise ValueError("across_levels and control_variate exclude each other: give one of them")
 
     def __call__(
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -146,22 +166,29 @@ class DenoisingScoreMatching:
     ) -> tuple[Tensor, Tensor]:
         """Noise levels `(b,)`, one uniform draw in each of b equal strata (less variance), and noise z like `x`.
 
+        With `across_levels` two neighbours share a level, and there are half as many strata.
+
         Raises:
             ValueError: a model whose range of levels begins at 0 or has no end.
         """
         low, high = sigma_range
         if not 0 < low <= high < math.inf:
             raise ValueError(f"many noise levels need a sigma_range with 0 < low <= high < inf, got ({low:g}, {high:g})")
-        b = len(x)
-        jitter = torch.rand(b, generator=generator, device=x.device, dtype=x.dtype)
-        strata = torch.randperm(b, generator=generator, device=x.device)
-        sigma = self.noise.quantile((strata + jitter) / b, sigma_range)
+        each = 2 if self.across_levels else 1
+        n = -(-len(x) // each)
+        jitter = torch.rand(n, generator=generator, device=x.device, dtype=x.dtype)
+        strata = torch.randperm(n, generator=generator, device=x.device)
+        sigma = self.noise.quantile((strata + jitter) / n, sigma_range).repeat_interleave(each)[: len(x)]
         return sigma, torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
     def at(self, model: Score, x: Tensor, sigma: Tensor, z: Tensor, cond: Tensor | None = None) -> Loss:
         """The loss at given noise levels `(b,)` and noise z like `x`: a deterministic function."""
-        error = noise_error(model, x, sigma, z, cond, self.control_variate)
-        return Loss(self.weighting(sigma) * sigma**2 * error, sigma, {})
+        weight = self.weighting(sigma) * sigma**2
+        if not self.across_levels:
+            return Loss(weight * noise_error(model, x, sigma, z, cond, self.control_variate), sigma, {})
+        error, slip = noise_and_level_errors(model, x, sigma, z, cond)
+        spread = weight * half_squared_differences(slip)
+        return Loss(weight * error + self.across_levels * spread, sigma, {"across_levels": spread.detach().mean()})
 
 
 @dataclass(frozen=True)
@@ -201,3 +228,26 @@ def noise_error(
         return sum_event((scaled + z) ** 2)
     clean = s * field.score(x)
     return sum_event(scaled**2 + 2 * z * (scaled - clean) + 1)
+
+
+def noise_and_level_errors(model: Score, x: Tensor, sigma: Tensor, z: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+    """‖σ s + z‖² and σ ∂ log f/∂σ − (‖z‖² − d), `(b,)` each, from one gradient of log f by x and σ at x + σz.
+
+    Raises:
+        ValueError: a model without log-density.
+    """
+    if not isinstance(model, Density):
+        raise ValueError("across_levels is for energies: a direct score has no log-density whose derivative could be taken")
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        noisy, level = (x + expand(sigma, x) * z).requires_grad_(), sigma.clone().requires_grad_()
+        log_density = check_scalar(model.log_density(noisy, level, cond), x)
+        s, slope = torch.autograd.grad(log_density.sum(), (noisy, level), create_graph=differentiable)
+    return sum_event((expand(sigma, x) * s + z) ** 2), sigma * slope - sum_event(z**2 - 1)
+
+
+def half_squared_differences(values: Tensor) -> Tensor:
+    """½(a − b)² for a, b of every two neighbours, to both of them, `(b,)`; its mean is their variance. An odd last one gets 0."""
+    pairs = values[: len(values) // 2 * 2].unflatten(0, (-1, 2))
+    halves = ((pairs[:, 0] - pairs[:, 1]) ** 2 / 2).repeat_interleave(2)
+    return torch.cat([halves, torch.zeros_like(values[len(halves) :])])
