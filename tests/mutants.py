@@ -24,6 +24,7 @@ INVERSE = "tests/contracts/test_inverse.py"
 LIKELIHOOD = "tests/experiment/test_likelihood.py"
 OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
+ACROSS = "tests/contracts/test_across_levels.py"
 ANNEALED = "tests/samplers/test_annealed.py"
 CONTRASTIVE = "tests/objectives/test_contrastive.py"
 DISTRIBUTED = "tests/training/test_distributed.py"
@@ -157,10 +158,10 @@ MUTANTS = [
     Mutant("objectives/denoising.py", "return sigma**self.exponent", "return sigma ** (self.exponent / 2)"),
     Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / (2 * self.sigma)"),
     Mutant("objectives/denoising.py", "error / (2 * self.sigma**2)", "error / self.sigma**2"),
-    Mutant("objectives/denoising.py", "self.weighting(sigma) * sigma**2 * error", "self.weighting(sigma) * sigma * error"),
-    Mutant("objectives/denoising.py", "(strata + jitter) / b", "jitter"),
+    Mutant("objectives/denoising.py", "weight = self.weighting(sigma) * sigma**2", "weight = self.weighting(sigma) * sigma"),
+    Mutant("objectives/denoising.py", "(strata + jitter) / n", "jitter"),
     Mutant(
-        "objectives/denoising.py", "torch.randperm(b, generator=generator, device=x.device)", "torch.arange(b, device=x.device)"
+        "objectives/denoising.py", "torch.randperm(n, generator=generator, device=x.device)", "torch.arange(n, device=x.device)"
     ),
     Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(h * temperature)"),
     Mutant("samplers/langevin.py", "math.sqrt(2 * h * temperature)", "math.sqrt(2 * h) * temperature"),
@@ -447,6 +448,12 @@ MUTANTS = [
         "inner(jet.tangents, block).mean(0)",
         "tests/test_jacobian_trace.py",
     ),
+    Mutant("objectives/denoising.py", "sigma * slope - sum_event(z**2 - 1)", "slope - sum_event(z**2 - 1)", ACROSS),
+    Mutant("objectives/denoising.py", "sigma * slope - sum_event(z**2 - 1)", "sigma * slope + sum_event(z**2 - 1)", ACROSS),
+    Mutant("objectives/denoising.py", "sigma * slope - sum_event(z**2 - 1)", "sigma * slope - sum_event(z**2)", ACROSS),
+    Mutant("objectives/denoising.py", "pairs[:, 1]) ** 2 / 2)", "pairs[:, 1]) ** 2)", ACROSS),
+    Mutant("objectives/denoising.py", "weight * error + self.across", "error + self.across", ACROSS),
+    Mutant("objectives/denoising.py", ".repeat_interleave(each)", ".repeat(each)", ACROSS),
     Mutant("objectives/matching.py", "sum_event(score**2) / 2 + trace", "sum_event(score**2) + trace", OBJECTIVES),
     Mutant("objectives/matching.py", "sum_event(score**2) / 2 + trace", "sum_event(score**2) / 2 - trace", OBJECTIVES),
     Mutant(

@@ -234,6 +234,9 @@ def test_powers_and_quotients_of_gaussians() -> None:
     frozen = AtLevel(narrow, 1.0)
     torch.testing.assert_close(frozen.score(x), narrow.score(x, 1.0))
     torch.testing.assert_close(frozen.log_density_and_score(x), (narrow.log_density(x, 1.0), narrow.score(x, 1.0)))
+    shrunk = AtLevel(narrow, 1.0, scale=3.0)
+    torch.testing.assert_close(shrunk.score(x), 3 * narrow.score(3 * x, 1.0))
+    torch.testing.assert_close(shrunk.log_density_and_score(x), (shrunk.log_density(x), shrunk.score(x)))
     for wrong in (lambda: Tempered(narrow, 0.0), lambda: Contrast(narrow, wide, math.inf)):
         with pytest.raises(ValueError, match="must be positive and finite"):
             wrong()

@@ -97,6 +97,25 @@ def test_annealing_along_both_paths_brackets_the_truth(shape: tuple[int, ...], a
     assert walk.importance(path, sizes, generator=stream(2)).bounds.endswith("no upper bound")
 
 
+def test_the_bracket_is_as_narrow_at_a_large_level() -> None:
+    """At σ = 2 coordinates are not those of the data: exact draws are brought there."""
+    p = Shifted(mixture((2,)))
+    path, walk = noise_path(p, (2,), 2.0, 60, 20.0), Annealing(512, HMC(3))
+    ais = walk.importance(path, exact=p.p.sample(512, 2.0, generator=stream(1)), generator=stream(2))
+    contains(ais, LOG_Z, width=0.1)
+
+
+def test_resampling_copies_particles_by_their_shares() -> None:
+    """Systematic resampling: a particle of share s among m gets ⌊ms⌋ or ⌈ms⌉ copies; islands that are well are left alone."""
+    walk = Annealing(32, islands=2)
+    shares = torch.rand(2, 16, generator=stream(0), dtype=torch.float64)
+    shares /= shares.sum(1, keepdim=True)
+    chosen = walk.resampled(shares, torch.tensor([True, False]), stream(1))
+    copies = torch.bincount(chosen, minlength=32)
+    assert ((copies[:16] - 16 * shares[0]).abs() < 1).all()
+    assert chosen[16:].tolist() == list(range(16, 32))
+
+
 def test_weights_of_a_walk_in_one_step_are_those_of_importance_sampling() -> None:
     """With a single rung AIS is importance sampling from the base; SMC the same in islands."""
     p, base = Shifted(mixture((2,))), gaussian(torch.zeros(2), 3.0)

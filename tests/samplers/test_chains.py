@@ -12,7 +12,9 @@ from scorefield.errors import RunError
 from scorefield.interfaces import ScoredDensity
 from scorefield.metrics import ChainWarning, diagnose, expectation
 from scorefield.models import PlainEnergy
-from scorefield.samplers import BAOAB, HMC, MALA, ULA, Draws, Gibbs, Kernel, MarkovChains, collect
+from scorefield.samplers import BAOAB, HMC, MALA, ULA, Draws, Gibbs, Kernel, MarkovChains, Target, collect
+from scorefield.samplers.chains import DualAveraging
+from scorefield.samplers.kernels import Point, metropolis
 
 SIGMAS = 4.5
 EXACT: list[Kernel] = [MALA(), HMC(8)]
@@ -223,6 +225,34 @@ def test_what_chains_refuse() -> None:
     steep = gaussian(torch.zeros(2), 1e-30)
     with pytest.raises(RunError, match="left the range of numbers in step"):
         go(steep, chains=MarkovChains(ULA(), 500, 0))
+
+
+def test_a_wall_on_one_side_mirrors_what_passes_it() -> None:
+    x, velocity = torch.tensor([[1.3, -0.2]]), torch.tensor([[2.0, -3.0]])
+    below_one = Target(gaussian(torch.zeros(2), 1.0), box=(-math.inf, 1.0)).reflect(x, velocity)
+    torch.testing.assert_close(below_one, (torch.tensor([[0.7, -0.2]]), torch.tensor([[-2.0, -3.0]])))
+    above_zero = Target(gaussian(torch.zeros(2), 1.0), box=(0.0, math.inf)).reflect(x, velocity)
+    torch.testing.assert_close(above_zero, (torch.tensor([[1.3, 0.2]]), torch.tensor([[2.0, 3.0]])))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_move_to_where_the_density_is_no_number_is_never_taken(value: float) -> None:
+    x = torch.zeros(100, 1)
+    begin, end = Point(x, x[:, 0], x, x), Point(x + 1, x[:, 0] + value, x, x)
+    point, probability = metropolis(Target(gaussian(torch.zeros(1), 1.0)), begin, end, stream(0))
+    assert (probability == 0).all()
+    assert (point.x == 0).all()
+
+
+def test_after_the_warm_up_the_step_size_is_the_mean_of_its_path() -> None:
+    chains = MarkovChains(MALA(), 3, warmup=40)
+    start = torch.randn(20, 2, generator=stream(3), dtype=torch.float64)
+    states = list(chains(gaussian(torch.zeros(2), 1.0), start, generator=stream(4)))[1:]
+    tuning = DualAveraging(chains.step_size, MALA.aim)
+    path = [tuning.update(float(state.info["acceptance"].mean())) for state in states[:40]]
+    assert [float(state.info["step_size"]) for state in states[1:40]] == pytest.approx(path[:39])
+    assert float(states[40].info["step_size"]) == pytest.approx(tuning.result)
+    assert abs(path[-1] / tuning.result - 1) > 1e-3
 
 
 def test_a_proposal_that_is_not_a_number_is_refused() -> None:

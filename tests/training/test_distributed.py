@@ -48,7 +48,8 @@ def test_each_process_has_chains_of_its_own_and_resumes_them(tmp_path: Path) -> 
     for found in ranks:
         assert all(found["parts"][name].equal(value) for name, value in found["whole"].items())
     one, other = (found["whole"] for found in ranks)
-    assert not one["model.objective.replay"].equal(other["model.objective.replay"])
+    mine, theirs = (part["model.objective.replay"].flatten(0, 1) for part in (one, other))
+    assert not (mine == theirs).flatten(1).all(1).any()  # nor are those that the last step left alone handed around
     for name in one:
         if name.startswith("model.model."):
             torch.testing.assert_close(one[name], other[name])

@@ -31,7 +31,7 @@ class Run:
     """A whole training run.
 
     Raises:
-        UserError: a label_dropout without which one of the two scores would never be learnt.
+        UserError: a label_dropout without which one of the two scores would never be learnt, or `across_levels` without energy.
     """
 
     data: Annotated[str, Fixed, Suppress] = "digits"
@@ -57,6 +57,8 @@ class Run:
     def __post_init__(self) -> None:
         if not 0 < self.label_dropout < 1:
             raise UserError(f"--label-dropout must be between 0 and 1, got {self.label_dropout}")
+        if self.objective.across_levels and not self.energy:
+            raise UserError("--objective.across-levels is for energies: give --energy as well")
 
     def encode(self, raw: Tensor, scaling: Scaling, generator: torch.Generator) -> Tensor:
         """Raw data as the model sees it in training: scaled, float32; integers with uniform noise, unless that was left out."""

@@ -139,20 +139,21 @@ def rows_of(labels: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
 
 @torch.no_grad()
 def losses(run: Run, model: Model, test: Tensor, cond: Tensor | None, device: torch.device | str, seed: int) -> list[Record]:
-    """The training objective on held-out data: at noise levels spread over its distribution, and their mean."""
+    """The denoising objective on held-out data: at noise levels spread over its distribution, and their mean."""
+    objective = replace(run.objective, across_levels=0.0)
     quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
     found: list[tuple[float, Tensor]] = []
-    for index, sigma in enumerate(run.objective.noise.quantile(quantiles, model.sigma_range).tolist()):
+    for index, sigma in enumerate(objective.noise.quantile(quantiles, model.sigma_range).tolist()):
         generator = keyed_generator(seed, "evaluation", index)
         z = torch.randn(test.shape, generator=generator)
         parts = []
         for start in range(0, len(test), 250):
             x, noise = (t[start : start + 250].to(device) for t in (test, z))
             labels = None if cond is None else cond[start : start + 250].to(device)
-            parts.append(run.objective.at(model, x, torch.full((len(x),), sigma, device=device), noise, labels).value)
+            parts.append(objective.at(model, x, torch.full((len(x),), sigma, device=device), noise, labels).value)
         found.append((sigma, torch.cat(parts).double().cpu() / event_size(test)))
     mean = torch.stack([value for _, value in found]).mean(0)
-    unit = f"{run.objective.weighting.kind}-weighted squared error per dimension"
+    unit = f"{objective.weighting.kind}-weighted squared error per dimension"
     named = [("denoising loss", mean), *((f"denoising loss at sigma {s:.3g}", v) for s, v in found)]
     return [Record(name, v.mean().item(), v.std().item() / len(v) ** 0.5, len(v), unit, seed) for name, v in named]
 
