@@ -144,5 +144,5 @@ def test_what_it_refuses() -> None:
         DenoisingScoreMatching(across_levels=-1.0)
     with pytest.raises(ValueError, match="exclude each other"):
         DenoisingScoreMatching(across_levels=1.0, control_variate=True)
-    with pytest.raises(UserError, match="--objective.across-levels is for energies: give --energy as well"):
+    with pytest.raises(UserError, match=r"--objective\.across-levels is for energies: give --energy as well"):
         Run(objective=DenoisingScoreMatching(across_levels=1.0))

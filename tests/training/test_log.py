@@ -125,6 +125,8 @@ def test_tensorboard_gets_what_is_logged(tmp_path: Path, monkeypatch: pytest.Mon
             events.append(("closed",))
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))  # type: ignore[arg-type]
+    Log(tmp_path, 0, keep_steps=6).close()
+    assert events == []  # nothing to say, no file
     log = Log(tmp_path, 0, keep_steps=6)
     log.write({**record(7, loss=0.5), "images_per_s": 100.0, "learning_rate": 1e-3})
     log.write({**record(7, loss=0.75), "kind": "validation"})

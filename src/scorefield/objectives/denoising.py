@@ -247,7 +247,7 @@ def noise_and_level_errors(model: Score, x: Tensor, sigma: Tensor, z: Tensor, co
 
 
 def half_squared_differences(values: Tensor) -> Tensor:
-    """½(a − b)² for a, b of every two neighbours, to both of them, `(b,)`; its mean is their variance. An odd last one gets 0."""
+    """½(a − b)² for a, b of every two neighbours, to both, `(b,)`; its mean is their variance. An odd last one gets 0."""
     pairs = values[: len(values) // 2 * 2].unflatten(0, (-1, 2))
     halves = ((pairs[:, 0] - pairs[:, 1]) ** 2 / 2).repeat_interleave(2)
     return torch.cat([halves, torch.zeros_like(values[len(halves) :])])

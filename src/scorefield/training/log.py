@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,12 @@ class Log:
             self._file = open(self._path, "ab")  # noqa: SIM115
             self._file.truncate(keep_bytes)
             self._file.seek(0, os.SEEK_END)
-            self._board = tensorboard_writer(folder / "tensorboard", keep_steps)
+        self._board_at = folder / "tensorboard", keep_steps
+
+    @cached_property
+    def _board(self) -> Any:
+        """Opened at the first record: a finished run that is looked at again gets no empty file."""
+        return tensorboard_writer(*self._board_at)
 
     def write(self, record: dict[str, Any]) -> None:
         with disk_errors(self._path):
@@ -92,7 +98,7 @@ class Log:
 
     def close(self) -> None:
         with disk_errors(self._path):
-            if self._board is not None:
+            if self.__dict__.get("_board") is not None:
                 self._board.close()
             self._file.close()
 
