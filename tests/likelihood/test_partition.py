@@ -25,12 +25,13 @@ from scorefield.likelihood import (
     noise_path,
     quadrature,
 )
+from scorefield.likelihood.annealing import Denoising, best_variance
 from scorefield.likelihood.partition import log_mean, tail_shape
 from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, PlainEnergy
 from scorefield.networks import MLPConfig
 from scorefield.objectives import DenoisingScoreMatching
 from scorefield.processes import VP
-from scorefield.samplers import HMC, MALA, ULA, Heun, ProbabilityFlow, RungeKutta4
+from scorefield.samplers import HMC, MALA, ULA, Heun, ProbabilityFlow, RungeKutta4, Target
 
 SIGMAS = 3.5
 LOG_Z = 3.0
@@ -76,14 +77,14 @@ def contains(found: Partition, truth: float, width: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 4, 4)], ids=str)
-@pytest.mark.parametrize("along", ["temperatures", "noise levels"])
-def test_annealing_along_both_paths_brackets_the_truth(shape: tuple[int, ...], along: str) -> None:
+@pytest.mark.parametrize("along", ["temperatures", "noise levels", "noise levels, denoising", "denoising alone"])
+def test_annealing_along_each_path_brackets_the_truth(shape: tuple[int, ...], along: str) -> None:
     p = Shifted(mixture(shape))
     if along == "temperatures":
         path = geometric_path(gaussian(torch.zeros(shape), 3.0), p, 0.0, 120)
     else:
-        path = noise_path(p, shape, 0.05, 100, 20.0)
-    walk = Annealing(512, HMC(3))
+        path = noise_path(p, shape, 0.05, 100, 20.0, denoising="denoising" in along, generator=stream(4))
+    walk = Annealing(512, HMC(3), moves=0 if along == "denoising alone" else 1)
     sizes = walk.step_sizes(path, generator=stream(0))
     exact = p.p.sample(512, path.sigma, generator=stream(1))
     ais = walk.importance(path, sizes, exact=exact, generator=stream(2))
@@ -95,6 +96,50 @@ def test_annealing_along_both_paths_brackets_the_truth(shape: tuple[int, ...], a
     assert smc.bounds.endswith("no upper bound")
     assert "no upper" not in ais.bounds
     assert walk.importance(path, sizes, generator=stream(2)).bounds.endswith("no upper bound")
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 2)], ids=str)
+def test_a_denoising_step_weighs_what_it_says(shape: tuple[int, ...]) -> None:
+    """The ratio of the two normal laws, in coordinates x/√(1 + σ²): from their textbook densities."""
+    d, variance = math.prod(shape), torch.linspace(0.4, 1.2, math.prod(shape), dtype=torch.float64)
+    step, p = Denoising(1.5, 0.7, variance.reshape(shape)), Shifted(mixture(shape))
+    point = Target(AtLevel(p, 1.5, math.sqrt(1 + 1.5**2))).at(torch.randn(50, *shape, generator=stream(1), dtype=torch.float64))
+    x, ratio = step.down(point, stream(2))
+    above, below = math.sqrt(1 + 1.5**2) * point.x, math.sqrt(1 + 0.7**2) * x
+    mean = above + (1.5**2 - 0.7**2) * p.score(above, 1.5)
+    there = gaussian(torch.zeros(shape), variance.diag()).log_density(below - mean)
+    back = gaussian(torch.zeros(shape), 1.5**2 - 0.7**2).log_density(above - below)
+    units = d / 2 * (math.log(1 + 1.5**2) - math.log(1 + 0.7**2))
+    torch.testing.assert_close(ratio, back - there + units)
+    again = step.back(torch.zeros(20_000, *shape, dtype=torch.float64), stream(3)) * math.sqrt(1 + 1.5**2)
+    assert abs(float(again.var()) / (1.5**2 - 0.7**2) - 1) < 4.5 * math.sqrt(2 / again.numel())
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0, 30.0])
+def test_the_variance_of_a_step_is_that_of_the_true_one(tau: float) -> None:
+    """For data N(0, τ²) the reverse step from a to b has variance (a² − b²)(τ² + b²)/(τ² + a²)."""
+    a, b = 1.5, 0.7
+    p = gaussian(torch.zeros(2), tau**2)
+    x = math.sqrt(tau**2 + a**2) * torch.randn(100_000, 2, generator=stream(1), dtype=torch.float64)
+    exact = (a**2 - b**2) * (tau**2 + b**2) / (tau**2 + a**2)
+    se = (a**2 - b**2) ** 2 / (tau**2 + a**2) * math.sqrt(2 / len(x))
+    assert (best_variance(a, b, p.score(x, a)) - exact).abs().max() < 4.5 * se
+
+
+def test_denoising_leaves_less_to_chance_than_standing_still() -> None:
+    """One normal law in 64 dimensions: as many gradients, a far narrower bracket."""
+    p = Shifted(gaussian(torch.zeros(64), 0.01))
+    exact = p.p.sample(64, 0.05, generator=stream(1))
+    widths = []
+    for denoising in (False, True):
+        path = noise_path(p, (64,), 0.05, 240 if denoising else 60, 20.0, denoising=denoising)
+        walk = Annealing(64, HMC(3), moves=0 if denoising else 1)
+        found = walk.importance(path, exact=exact, generator=stream(2))
+        assert found.lower is not None
+        assert found.upper is not None
+        assert found.lower.value - SIGMAS * found.lower.se < LOG_Z < found.upper.value + SIGMAS * found.upper.se
+        widths.append(found.upper.value - found.lower.value)
+    assert widths[1] < widths[0] / 3
 
 
 def test_the_bracket_is_as_narrow_at_a_large_level() -> None:
@@ -326,8 +371,10 @@ def test_what_partition_estimates_refuse() -> None:
         ("wider support", lambda: importance(normal, Box(), 100, generator=stream(0))),
         ("zero at every draw", lambda: importance(Truncated(), normal, 100, generator=stream(0))),
         ("budget of 1 draws", lambda: importance(normal, normal, 1)),
-        ("budget of 0 draws", lambda: Annealing(moves=0)),
+        ("budget of -1 draws", lambda: Annealing(moves=-1)),
         ("at least one step", lambda: Path(normal, ())),
+        ("2 rungs have 1 steps between them, got 0", lambda: Path(normal, (normal, normal), steps=())),
+        ("goes down to a level above 0", lambda: Denoising(1.0, 1.0, torch.ones(2))),
         ("cannot be divided", lambda: Annealing(100, islands=16)),
         ("ULA does not leave its law invariant", lambda: Annealing(kernel=ULA())),
         ("sigma must be", lambda: noise_path(noise, (2,), 1e-4)),

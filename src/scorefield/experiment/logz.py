@@ -47,10 +47,10 @@ class LogZOptions:
 
     particles: int = 256
     """walkers of annealed importance sampling and of sequential Monte Carlo, a multiple of 8"""
-    rungs: int = 200
-    """noise levels between the largest and the one asked for"""
-    leapfrog: int = 3
-    """leapfrog steps of the HMC move at each level"""
+    rungs: int = 400
+    """noise levels from the largest to the one asked for, from each to the next by a step of the reverse diffusion"""
+    leapfrog: int = 0
+    """leapfrog steps of an HMC move at each level besides (0: no move)"""
     flow_draws: int = 128
     """draws of the probability flow, each with the exact trace; 0 leaves the method out"""
     flow_steps: int = 25
@@ -60,7 +60,7 @@ class LogZOptions:
 
     def __post_init__(self) -> None:
         for name, least, most in (
-            ("particles", 16, 10**6), ("rungs", 2, 10**5), ("leapfrog", 1, 1000), ("flow_draws", 0, 10**6),
+            ("particles", 16, 10**6), ("rungs", 2, 10**5), ("leapfrog", 0, 1000), ("flow_draws", 0, 10**6),
             ("flow_steps", 2, 10_000),
         ):  # fmt: skip
             value = getattr(self, name)
@@ -112,9 +112,11 @@ def log_partition(
         check_confined(model, shape, sigma)
         if math.prod(shape) <= 3:
             found.append(by_quadrature(model, shape, sigma))
-        path = noise_path(model, shape, sigma, options.rungs)
-        walk = Annealing(options.particles, HMC(options.leapfrog), pilot=min(32, options.particles))
-        sizes = walk.step_sizes(path, generator=stream("pilot"), watch=counted("pilot", options.rungs))
+        pilot, moves = min(32, options.particles), int(options.leapfrog > 0)
+        tick, first = counted("pilot", (1 + moves) * options.rungs - 1), stream("pilot")
+        path = noise_path(model, shape, sigma, options.rungs, denoising=True, pilot=pilot, generator=first, watch=tick)
+        walk = Annealing(options.particles, HMC(max(options.leapfrog, 1)), moves, pilot=pilot)
+        sizes = walk.step_sizes(path, generator=first, watch=tick)
         found.append(walk.importance(path, sizes, generator=stream("AIS"), watch=counted("AIS", options.rungs)))
         found.append(walk.sequential(path, sizes, generator=stream("SMC"), watch=counted("SMC", options.rungs)))
         if options.flow_draws:

@@ -5,6 +5,12 @@
     backward  the same along the same chain begun at an exact draw of f:  E 1/w = 1/Z
     SMC       AIS whose particles are drawn anew, by their weights, whenever few of them count
 
+Along noise levels particles need not stand still between rungs. They can take a step of the reverse diffusion p(x'|x), whose
+way back, to add noise, is a known normal law q(x|x'): that puts q(x|x')/p(x'|x) into the weight, and what is left to chance is
+how far the step is from the true one, in place of all that a level changes. In many dimensions that is very much less.
+
+    denoising   log w += log f_k(x_k) − log f_{k−1}(x_{k−1}) + log q(x_{k−1}|x_k) − log p(x_k|x_{k−1})
+
 By Jensen's inequality E log w ≤ log Z forward, and E log w ≥ log Z backward. The kernels' step sizes come from a pilot run and
 are frozen, since a kernel that adapts to its own path leaves nothing invariant.
 
@@ -13,11 +19,13 @@ all but Gaussian, to the level asked for; constants that depend on σ do no harm
 device.
 
 Reference: Neal 2001, arXiv:physics/9803008 (AIS); Grosse et al. 2015, arXiv:1511.02543 (bounds from both sides);
-Del Moral et al. 2006, doi:10.1111/j.1467-9868.2006.00553.x (SMC); Douc & Cappé 2005, arXiv:cs/0507025 (systematic resampling).
+Del Moral et al. 2006, doi:10.1111/j.1467-9868.2006.00553.x (SMC); Doucet et al. 2022, arXiv:2208.07698 (reverse diffusions within AIS);
+Douc & Cappé 2005, arXiv:cs/0507025 (systematic resampling).
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +36,69 @@ from scorefield.densities.confinement import check_confined
 from scorefield.interfaces import Proposal, ScoredDensity, home
 from scorefield.likelihood.partition import LARGEST_SE, Mean, Partition, check_budget, log_mean, weighted
 from scorefield.samplers import HMC, Kernel, Target
+from scorefield.samplers.descent import noise_like
 from scorefield.samplers.kernels import Point, check_continuous
 from scorefield.samplers.levels import Geometric
+from scorefield.tensors import event_size, sum_event
 
 Watch = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """A step of the reverse diffusion from level a down to b, and its way back, in coordinates x/√(1 + σ²) at either level.
+
+    Down it is N(x + (a² − b²) s, variance), back N(x, a² − b²), which is exact. The variance is any number or like an event;
+    ancestral sampling's b²(a² − b²)/a² is right where the data is narrower than b, a² − b² where it is wider than a.
+    """
+
+    a: float
+    b: float
+    variance: Tensor
+
+    def __post_init__(self) -> None:
+        if not 0 < self.b < self.a < math.inf:
+            raise ValueError(f"a denoising step goes down to a level above 0, got {self.a:g} to {self.b:g}")
+
+    @property
+    def added(self) -> float:
+        """Variance of the noise on the way back."""
+        return self.a**2 - self.b**2
+
+    def down(self, point: Point, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Where the chains get to, and log q(back)/p(there) `(b,)`, float64."""
+        x = (self.mean(point) + self.variance.sqrt() * noise_like(point.x, generator)) / unit(self.b)
+        return x, self.log_ratio(point, x)
+
+    def back(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The same with noise added again."""
+        return (unit(self.b) * x + math.sqrt(self.added) * noise_like(x, generator)) / unit(self.a)
+
+    def log_ratio(self, point: Point, x: Tensor) -> Tensor:
+        """log q(point|x)/p(x|point), nats, `(b,)`, float64."""
+        there = (unit(self.b) * x - self.mean(point)).double() ** 2 / self.variance - (self.added / self.variance).log()
+        back = (unit(self.a) * point.x - unit(self.b) * x).double() ** 2 / self.added
+        return sum_event(there - back) / 2 + event_size(x) * math.log(unit(self.a) / unit(self.b))
+
+    def mean(self, point: Point) -> Tensor:
+        """Of the step down, in the model's own coordinates."""
+        return unit(self.a) * point.x + self.added / unit(self.a) * point.score
+
+
+def best_variance(a: float, b: float, scores: Tensor) -> Tensor:
+    """The variance that a step from a to b should have in each coordinate, `(*event)`, from scores at level a `(b, *event)`.
+
+    b²(a² − b²)/a² + ((a² − b²)/a²)² Var[x₀|x], with the posterior's mean variance a²(1 − a² E s²): Bao et al. 2022,
+    arXiv:2201.06503 (theorem 1), in each coordinate.
+    """
+    added = a**2 - b**2
+    posterior = 1 - a**2 * (scores**2).mean(0)
+    return (b**2 * added + added**2 * posterior.clamp(0, 1)) / a**2
+
+
+def unit(sigma: float) -> float:
+    """√(1 + σ²), the standard deviation at level σ of data of variance 1."""
+    return math.sqrt(1 + sigma**2)
 
 
 @dataclass(frozen=True)
@@ -39,7 +106,7 @@ class Path:
     """From a law that can be sampled to a density with an unknown Z, both at σ = 0.
 
     Raises:
-        ValueError: no rungs, or one without log-density and score.
+        ValueError: no rungs, one without log-density and score, or steps that are not one fewer than rungs.
     """
 
     base: Proposal
@@ -49,10 +116,14 @@ class Path:
     """the noise level of f_K in its model, for the record"""
     scale: float = 1.0
     """f_K is the density of x/scale for x of the model"""
+    steps: tuple[Denoising, ...] | None = None
+    """from each rung to the next; None where particles stand still"""
 
     def __post_init__(self) -> None:
         if not self.rungs:
             raise ValueError("a path needs at least one step: a larger budget")
+        if self.steps is not None and len(self.steps) != len(self.rungs) - 1:
+            raise ValueError(f"{len(self.rungs)} rungs have {len(self.rungs) - 1} steps between them, got {len(self.steps)}")
         for rung in self.rungs:
             check_continuous(rung)
 
@@ -60,6 +131,20 @@ class Path:
     def home(self) -> Tensor:
         """Dtype and device of the walk."""
         return home(self.rungs[-1])
+
+    def onwards(self, k: int, point: Point, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """From rung k to the next: where to, and what that adds to the log-weights besides log f_{k+1} − log f_k, `(b,)`."""
+        if self.steps is None:
+            return point.x, torch.zeros_like(point.log_density, dtype=torch.float64)
+        return self.steps[k].down(point, generator)
+
+    def backwards(self, k: int, x: Tensor, generator: torch.Generator | None) -> tuple[Point, Tensor]:
+        """From rung k + 1 to rung k, and what the way onwards from there adds."""
+        if self.steps is None:
+            point = Target(self.rungs[k]).at(x)
+            return point, torch.zeros_like(point.log_density, dtype=torch.float64)
+        point = Target(self.rungs[k]).at(self.steps[k].back(x, generator))
+        return point, self.steps[k].log_ratio(point, x)
 
 
 def geometric_path(base: Proposal, density: ScoredDensity, sigma: float = 0.0, steps: int = 100, power: float = 3.0) -> Path:
@@ -75,17 +160,39 @@ def noise_path(
     sigma: float | None = None,
     steps: int = 100,
     sigma_max: float | None = None,
+    denoising: bool = False,
+    pilot: int = 32,
+    generator: torch.Generator | None = None,
+    watch: Watch = lambda rungs: None,
 ) -> Path:
     """p_σ at levels in geometric progression from σ_max down to `sigma` (the model's largest and smallest).
 
     In coordinates x/√(1 + σ²), in which a model of data of variance 1 begins as N(0, I) and changes only where its structure
-    shows.
+    shows. With `denoising` particles go from level to level by the reverse diffusion, with variances that a pilot run of so many
+    particles finds; then they need no kernel (`moves=0`).
     """
     low, high = model.sigma_range[0] if sigma is None else sigma, sigma_max or model.sigma_range[1]
     levels = Geometric()(steps, (low, high))
-    scales = [math.sqrt(1 + level**2) for level in levels]
-    rungs = tuple(AtLevel(model, level, scale) for level, scale in zip(levels, scales, strict=True))
-    return Path(gaussian(torch.zeros(event_shape, device=home(model).device), 1.0), rungs, low, scales[-1])
+    rungs = tuple(AtLevel(model, level, unit(level)) for level in levels)
+    base = gaussian(torch.zeros(event_shape, device=home(model).device), 1.0)
+    steps = (
+        tuple(learned_steps(levels, rungs, base.sample(pilot, generator=generator), generator, watch)) if denoising else None
+    )
+    return Path(base, rungs, low, unit(levels[-1]), steps)
+
+
+@torch.no_grad()
+def learned_steps(
+    levels: Sequence[float], rungs: Sequence[ScoredDensity], x: Tensor, generator: torch.Generator | None, watch: Watch
+) -> Iterator[Denoising]:
+    """The steps between all levels, each with the variance that suits the particles which it brings to the next."""
+    x = x.to(home(rungs[-1]))
+    for (a, b), rung in zip(itertools.pairwise(levels), rungs, strict=False):
+        point = Target(rung).at(x)
+        step = Denoising(a, b, best_variance(a, b, point.score / unit(a)))
+        x, _ = step.down(point, generator)
+        watch(1)
+        yield step
 
 
 @dataclass(frozen=True)
@@ -101,7 +208,7 @@ class Annealing:
     kernel: Kernel = HMC(3)
     """what moves them; it must be one with a Metropolis test"""
     moves: int = 1
-    """of the kernel at each rung"""
+    """of the kernel at each rung; 0 for paths with steps of their own"""
     islands: int = 8
     """SMC: groups of particles that know nothing of each other, whose estimates tell the error"""
     pilot: int = 32
@@ -109,10 +216,10 @@ class Annealing:
 
     def __post_init__(self) -> None:
         for name in ("particles", "moves", "islands", "pilot"):
-            check_budget(getattr(self, name), 1 if name == "moves" else 2)
+            check_budget(getattr(self, name), 0 if name == "moves" else 2)
         if self.particles % self.islands:
             raise ValueError(f"{self.particles} particles cannot be divided among {self.islands} islands")
-        if self.kernel.aim is None:
+        if self.moves and self.kernel.aim is None:
             raise ValueError(f"{type(self.kernel).__name__} does not leave its law invariant: use MALA or HMC")
 
     def evaluations(self, path: Path) -> int:
@@ -123,7 +230,9 @@ class Annealing:
     def step_sizes(
         self, path: Path, *, generator: torch.Generator | None = None, watch: Watch = lambda rungs: None
     ) -> list[float]:
-        """The step size at each rung, by a pilot run that moves it towards the acceptance aimed at."""
+        """The step size at each rung, by a pilot run that moves it towards the acceptance aimed at; all 1 without moves."""
+        if not self.moves:
+            return [1.0] * len(path.rungs)
         x = path.base.sample(self.pilot, generator=generator).to(path.home)
         log_h, found = math.log(0.1 * float(x.var())), []
         for k, rung in enumerate(path.rungs):
@@ -132,8 +241,9 @@ class Annealing:
             for i in range(20 if k == 0 else 2):
                 point, probability = self.kernel(target, point, math.exp(log_h), generator)
                 log_h += (2.0 if k == 0 and i < 15 else 0.5) * (float(probability.mean()) - (self.kernel.aim or 0.0))
-            x = point.x
             found.append(math.exp(log_h))
+            if k + 1 < len(path.rungs):
+                x, _ = path.onwards(k, point, generator)
             watch(1)
         return found
 
@@ -159,7 +269,8 @@ class Annealing:
             log_weights += point.log_density.double() - before
             if k + 1 < len(path.rungs):
                 point = self.moved(target, point, h, generator)
-            x, before = point.x, point.log_density.double()
+                x, ratio = path.onwards(k, point, generator)
+                before = point.log_density.double() - ratio
             watch(1)
         upper = None if exact is None else self.backward(path, exact, sizes, generator, watch)
         spent = self.evaluations(path) * (self.particles + (0 if exact is None else len(exact)))
@@ -170,17 +281,15 @@ class Annealing:
     ) -> Mean:
         """E log w ≥ log Z over chains that begin at exact draws of f and go back to the base."""
         x = exact.to(path.home) / path.scale
-        log_weights = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        lower_rungs = [None, *path.rungs[:-1]]
-        for rung, below, h in zip(path.rungs[::-1], lower_rungs[::-1], [None, *sizes[-2::-1]], strict=True):
-            target = Target(rung)
-            point = target.at(x)
-            if h is not None:  # at f itself the draws are exact already
-                point = self.moved(target, point, h, generator)
+        log_weights = Target(path.rungs[-1]).at(x).log_density.double()  # the draws are exact there: no move
+        for k in reversed(range(len(path.rungs) - 1)):
+            point, ratio = path.backwards(k, x, generator)
+            log_weights += ratio - point.log_density.double()
+            point = self.moved(Target(path.rungs[k]), point, sizes[k], generator)
+            log_weights += point.log_density.double()
             x = point.x
-            under = path.base.log_density(x) if below is None else below.log_density(x)
-            log_weights += point.log_density.double() - under.double()
             watch(1)
+        log_weights -= path.base.log_density(x).double()
         return Mean(float(log_weights.mean()), float(log_weights.std()) / len(x) ** 0.5)
 
     @torch.no_grad()
@@ -217,7 +326,8 @@ class Annealing:
                 log_weights[poor] = 0
             if not last:
                 point = self.moved(target, point, h, generator)
-            x, before = point.x, point.log_density.double()
+                x, ratio = path.onwards(k, point, generator)
+                before = point.log_density.double() - ratio
             watch(1)
         value, se, _ = log_mean(log_z)
         problems = [] if se <= LARGEST_SE else [f"a standard error of {se:.2g} nats between islands"]

@@ -28,11 +28,13 @@ def bracketed(shape: Shape, particles: int) -> Iterator[Record]:
     f = Unnormalised(p, LOG_Z)
     if math.prod(shape) == 2:
         yield close(18, "log ∫ f by quadrature [1e-4]", quadrature(f, shape).log_z, LOG_Z, 1e-4)
-    walk = Annealing(particles, islands=8)
-    for along, path in {
-        "temperatures": geometric_path(gaussian(torch.zeros(shape), 4.0), f, steps=80),
-        "noise levels": noise_path(f, shape, 0.1, 80, 20.0),
-    }.items():
+    moved, still = Annealing(particles, islands=8), Annealing(particles, islands=8, moves=0)
+    denoised = noise_path(f, shape, 0.1, 80, 20.0, denoising=True, generator=stream(18, 5))
+    for along, path, walk in (
+        ("temperatures", geometric_path(gaussian(torch.zeros(shape), 4.0), f, steps=80), moved),
+        ("noise levels", noise_path(f, shape, 0.1, 80, 20.0), moved),
+        ("noise levels, denoising", denoised, still),
+    ):
         which = f"{name(shape)}, along {along}"
         sizes = walk.step_sizes(path, generator=stream(18, 1))
         exact = p.sample(particles, path.sigma, generator=stream(18, 2))
