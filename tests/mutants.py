@@ -95,7 +95,7 @@ MUTANTS = [
     Mutant("samplers/gibbs.py", "log_conditional(model, x, i, cond)", "log_conditional(model, x, 0, cond)", CHAINS),
     Mutant("densities/compose.py", "[1.0, -weight]", "[1.0, weight]", DENSITIES),
     Mutant("densities/compose.py", "[density], [exponent]", "[density], [1.0]", DENSITIES),
-    Mutant("densities/compose.py", "return self.scale * super().score", "return super().score", PARTITION),
+    Mutant("densities/compose.py", "return self.scale * super().score", "return super().score", DENSITIES),
     Mutant("densities/confinement.py", ".min()) / d", ".min())", PARTITION),
     Mutant("likelihood/annealing.py", "point.log_density.double() - before\n", "point.log_density.double()\n", PARTITION),
     Mutant("likelihood/annealing.py", ".logsumexp(1) - math.log(each)", ".logsumexp(1)", PARTITION),

@@ -19,14 +19,14 @@ all but Gaussian, to the level asked for; constants that depend on σ do no harm
 device.
 
 Reference: Neal 2001, arXiv:physics/9803008 (AIS); Grosse et al. 2015, arXiv:1511.02543 (bounds from both sides);
-Del Moral et al. 2006, doi:10.1111/j.1467-9868.2006.00553.x (SMC); Doucet et al. 2022, arXiv:2208.07698 (reverse diffusions within AIS);
-Douc & Cappé 2005, arXiv:cs/0507025 (systematic resampling).
+Del Moral et al. 2006, doi:10.1111/j.1467-9868.2006.00553.x (SMC); Douc & Cappé 2005, arXiv:cs/0507025 (systematic resampling);
+Doucet et al. 2022, arXiv:2208.07698 (reverse diffusions within AIS).
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -168,26 +168,26 @@ def noise_path(
     """p_σ at levels in geometric progression from σ_max down to `sigma` (the model's largest and smallest).
 
     In coordinates x/√(1 + σ²), in which a model of data of variance 1 begins as N(0, I) and changes only where its structure
-    shows. With `denoising` particles go from level to level by the reverse diffusion, with variances that a pilot run of so many
-    particles finds; then they need no kernel (`moves=0`).
+    shows. With `denoising` particles go from level to level by the reverse diffusion, with variances found by a pilot run of
+    `pilot` particles; then they need no kernel (`moves=0`).
     """
     low, high = model.sigma_range[0] if sigma is None else sigma, sigma_max or model.sigma_range[1]
     levels = Geometric()(steps, (low, high))
     rungs = tuple(AtLevel(model, level, unit(level)) for level in levels)
     base = gaussian(torch.zeros(event_shape, device=home(model).device), 1.0)
-    steps = (
-        tuple(learned_steps(levels, rungs, base.sample(pilot, generator=generator), generator, watch)) if denoising else None
-    )
-    return Path(base, rungs, low, unit(levels[-1]), steps)
+    path = Path(base, rungs, low, unit(levels[-1]))
+    if not denoising:
+        return path
+    return replace(path, steps=tuple(learned_steps(levels, path, base.sample(pilot, generator=generator), generator, watch)))
 
 
 @torch.no_grad()
 def learned_steps(
-    levels: Sequence[float], rungs: Sequence[ScoredDensity], x: Tensor, generator: torch.Generator | None, watch: Watch
+    levels: Sequence[float], path: Path, x: Tensor, generator: torch.Generator | None, watch: Watch
 ) -> Iterator[Denoising]:
     """The steps between all levels, each with the variance that suits the particles which it brings to the next."""
-    x = x.to(home(rungs[-1]))
-    for (a, b), rung in zip(itertools.pairwise(levels), rungs, strict=False):
+    x = x.to(path.home)
+    for (a, b), rung in zip(itertools.pairwise(levels), path.rungs, strict=False):
         point = Target(rung).at(x)
         step = Denoising(a, b, best_variance(a, b, point.score / unit(a)))
         x, _ = step.down(point, generator)
