@@ -70,7 +70,7 @@ def images(folder: Path, *sizes: tuple[int, int]) -> Path:
         (["demo", "--steps", "0", "--out", "run"], ["--steps", "at least 1", "0"]),
         (["train", "digits", "--out", "run", "--batch-size", "0"], ["--batch-size"]),
         (["train", "digits", "--out", "run", "--learning-rate", "nan"], ["--learning-rate", "nan"]),
-        (["train", "digits", "--out", "run", "--recipe", "digit"], ["digit", "digits, digits-classes, fashion-mnist"]),
+        (["train", "digits", "--out", "run", "--recipe", "digit"], ["digit", "digits, digits-classes, digits-energy"]),
         (["train", "digits", "--out", "run", "--network.kind", "cnn"], ["cnn", "unet, mlp"]),
         (["train", "digits", "--out", "run", "--network.kind", "mlp"], ["mlp", "(1, 8, 8)", "unet"]),
         (["train", "digits", "--out", "run", "--precision", "fp16"], ["fp16", "bf16"]),

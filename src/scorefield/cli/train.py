@@ -37,7 +37,7 @@ class Train:
     out: Annotated[Path, arg(metavar="RUN")]
     """the run folder; must be new or empty, unless --resume"""
     recipe: Annotated[str | None, arg(metavar="NAME")] = None
-    """digits, digits-classes, fashion-mnist, images or vectors; by default the one that fits DATA"""
+    """digits, digits-classes, digits-energy, fashion-mnist, images or vectors; by default the one that fits DATA"""
     resume: bool = False
     """go on with the run in RUN"""
     run: Annotated[Run, arg(name="")] = Run()

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from scorefield.data import holds_vectors
 from scorefield.errors import UserError
 from scorefield.experiment import Run
-from scorefield.recipes.images import digits, digits_classes, fashion_mnist, images
+from scorefield.recipes.images import digits, digits_classes, digits_energy, fashion_mnist, images
 from scorefield.recipes.vectors import vectors
 
 RECIPES: dict[str, Callable[[], Run]] = {
     "digits": digits,
     "digits-classes": digits_classes,
+    "digits-energy": digits_energy,
     "fashion-mnist": fashion_mnist,
     "images": images,
     "vectors": vectors,
@@ -31,4 +32,4 @@ def recipe_for(source: str) -> Run:
     return recipe("vectors" if holds_vectors(source) else "images")
 
 
-__all__ = ["RECIPES", "digits", "digits_classes", "fashion_mnist", "images", "recipe", "recipe_for", "vectors"]
+__all__ = ["RECIPES", "digits", "digits_classes", "digits_energy", "fashion_mnist", "images", "recipe", "recipe_for", "vectors"]
