@@ -43,7 +43,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "noise-contrastive estimation, ranking": lambda: NoiseContrastiveEstimation(NOISE, 4, "ranking"),
     "contrastive divergence, 1 step": lambda: ContrastiveDivergence(1),
     "contrastive divergence, 10 steps": lambda: ContrastiveDivergence(10),
-    "short chains from noise, 30 steps, cooled from 10": lambda: ContrastiveDivergence(30, from_noise=True, hottest=10.0),
+    "short chains from noise, 50 steps, cooled from 3": lambda: ContrastiveDivergence(50, from_noise=True, hottest=3.0),
     "explicit score matching": lambda: ExplicitScoreMatching(TRUTH),
     "implicit score matching": lambda: ImplicitScoreMatching(),
     "sliced score matching": lambda: SlicedScoreMatching(),
