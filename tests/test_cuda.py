@@ -121,7 +121,7 @@ def test_annealed_chains_end_in_the_law() -> None:
 def test_log_z_of_a_normal_law() -> None:
     """32 log 2π(1 + σ²), by every method."""
     model = energy().cuda()
-    found = log_partition(model, LogZOptions(particles=128, rungs=40, flow_draws=64, flow_steps=25), seed=4)
+    found = log_partition(model, LogZOptions(particles=256, rungs=200, flow_draws=64, flow_steps=25), seed=4)
     exact = 32 * math.log(2 * math.pi * (1 + 0.05**2))
     assert [p.method for p in found] == ["AIS", "SMC", "flow"]
     for p in found:

@@ -61,6 +61,8 @@ def load(path: str | Path, *, network: nn.Module | None = None, device: str | to
         UserError: nothing there, a damaged or foreign file, a newer format, or weights that do not fit.
     """
     folder = Path(path)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give a run folder, a model folder or a Hugging Face name owner/model")
     if not folder.is_dir():
         folder = download(str(path))
     config = read_config(folder / "config.json")

@@ -17,7 +17,7 @@ SIGMAS = 4.5
 class NormalVectors:
     """x | z₁ ~ N(parameters, S² I)."""
 
-    def seen(self, x: Tensor) -> Tensor:
+    def seen(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x
 
     def log_density(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def test_pixels_have_a_softmax_each(shape: tuple[int, ...]) -> None:
     drawn = likelihood.sample(logits[:1].expand(n, -1), torch.Generator().manual_seed(1)).flatten(1)
     share = torch.bincount(drawn[:, 0] * 3 + drawn[:, 1], minlength=9) / n
     assert ((share - exact) / (exact * (1 - exact) / n).sqrt()).abs().max() < SIGMAS
-    assert likelihood.seen(everything)[[0, -1]].tolist() == [[-1.0, -1.0], [1.0, 1.0]]
+    assert likelihood.seen(everything, torch.float64)[[0, -1]].tolist() == [[-1.0, -1.0], [1.0, 1.0]]
 
 
 @pytest.mark.parametrize("latents", [(4,), (4, 2)], ids=["vae", "two levels"])

@@ -180,7 +180,7 @@ def test_logprob_writes_a_row_for_each_example(run: Path, capsys: pytest.Capture
     assert drawn.bound.notna().all()
     assert drawn.se.isna().all()
     assert main([*flags[:-2], "--probes", "0", "--out", "q.csv"]) == 2
-    assert "probes must be from 1 to 1000, got 0" in said(capsys)
+    assert "--probes must be from 1 to 1000, got 0" in said(capsys)
     assert main([*flags, "--out", "p.txt"]) == 2
     assert "a table is a .parquet or a .csv file" in said(capsys)
     np.save("flat.npy", np.zeros((20, 3), np.float32))

@@ -94,7 +94,7 @@ def test_disagreement_is_flagged_among_the_trustworthy() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--particles", "8"], "a budget of 8 is too small for one step"),
+        (["--particles", "8"], "--particles must be from 16 to 1000000, got 8"),
         (["--particles", "20"], "multiple of 8"),
         (["--rungs", "1"], "too small for one step"),
         (["--flow-draws", "-1"], "--flow-draws must be from 0"),

@@ -11,7 +11,8 @@ from scorefield.densities import GaussianMixture
 from scorefield.errors import UserError
 from scorefield.experiment import Run
 from scorefield.interfaces import Energy
-from scorefield.models import PlainScore
+from scorefield.models import EnergyModel, InnerProduct, ModelSpec, Parameterisation, PlainScore
+from scorefield.networks import MLPConfig
 from scorefield.objectives import DenoisingScoreMatching, LogUniform, PowerWeighting
 from scorefield.objectives.denoising import noise_and_level_errors
 from scorefield.tensors import noise_levels, sum_event
@@ -136,7 +137,33 @@ def test_gradients_reach_the_weights_only_where_they_are_wanted() -> None:
         assert not objective.at(model, x, levels, z).value.requires_grad
 
 
+@pytest.mark.parametrize("row", ["edm", "v", "flow"])
+def test_the_slope_of_a_model_is_by_all_that_knows_its_level(row: str) -> None:
+    """Through c_skip, c_out, c_in and c_noise of a learned energy, by differences of its log-density."""
+    torch.manual_seed(0)
+    network = InnerProduct(MLPConfig(width=16, blocks=1).build((3,))).double()
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    model = EnergyModel(network, ModelSpec((3,), Parameterisation(row), RANGE))  # type: ignore[arg-type]
+    x, levels, z = draw((3,), 0.7, 20)
+    noisy, h = x + 0.7 * z, 1e-5
+    _, slip = noise_and_level_errors(model, x, levels, z, None)
+    slope = (model.log_density(noisy, 0.7 + h) - model.log_density(noisy, 0.7 - h)) / (2 * h)
+    torch.testing.assert_close(slip, 0.7 * slope - (z**2).sum(1) + 3, rtol=1e-6, atol=1e-6)
+
+
+class Flat(Scaled):
+    """Knows nothing of its level."""
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        return -sum_event(x**2)
+
+
 def test_what_it_refuses() -> None:
+    with pytest.raises(ValueError, match="neighbours must share a level"):
+        DenoisingScoreMatching(across_levels=1.0).at(Scaled(), torch.zeros(2, 3), torch.tensor([1.0, 2.0]), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="Flat does not depend on its level"):
+        DenoisingScoreMatching(across_levels=1.0).at(Flat(), torch.zeros(2, 3), torch.ones(2), torch.zeros(2, 3))
     x = torch.zeros(4, 3)
     with pytest.raises(ValueError, match="across_levels is for energies"):
         DenoisingScoreMatching(across_levels=1.0).at(PlainScore(torch.nn.Identity()), x, torch.ones(4), x, None)

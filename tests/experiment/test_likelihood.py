@@ -143,11 +143,11 @@ def test_validation_rows_are_halved_at_random() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 1}, "steps must be from 2 to 10000, got 1"),
-        ({"steps": 10**9}, "steps must be from 2 to 10000, got 1000000000"),
-        ({"probes": 0}, "probes must be from 1 to 1000, got 0"),
-        ({"draws": -1}, "draws must be from 0 to 10000, got -1"),
-        ({"draws": 1}, "draws must be 0 or at least 2, got 1"),
+        ({"steps": 1}, "--steps must be from 2 to 10000, got 1"),
+        ({"steps": 10**9}, "--steps must be from 2 to 10000, got 1000000000"),
+        ({"probes": 0}, "--probes must be from 1 to 1000, got 0"),
+        ({"draws": -1}, "--draws must be from 0 to 10000, got -1"),
+        ({"draws": 1}, "--draws must be 0 or at least 2, got 1"),
     ],
     ids=str,
 )

@@ -111,8 +111,9 @@ def test_a_denoising_step_weighs_what_it_says(shape: tuple[int, ...]) -> None:
     back = gaussian(torch.zeros(shape), 1.5**2 - 0.7**2).log_density(above - below)
     units = d / 2 * (math.log(1 + 1.5**2) - math.log(1 + 0.7**2))
     torch.testing.assert_close(ratio, back - there + units)
-    again = step.back(torch.zeros(20_000, *shape, dtype=torch.float64), stream(3)) * math.sqrt(1 + 1.5**2)
-    assert abs(float(again.var()) / (1.5**2 - 0.7**2) - 1) < 4.5 * math.sqrt(2 / again.numel())
+    x = torch.randn(20_000, *shape, generator=stream(5), dtype=torch.float64)
+    added = math.sqrt(1 + 1.5**2) * step.back(x, stream(3)) - math.sqrt(1 + 0.7**2) * x
+    assert abs(float((added**2).mean()) / (1.5**2 - 0.7**2) - 1) < 4.5 * math.sqrt(2 / added.numel())
 
 
 @pytest.mark.parametrize("tau", [0.1, 1.0, 30.0])
@@ -126,13 +127,23 @@ def test_the_variance_of_a_step_is_that_of_the_true_one(tau: float) -> None:
     assert (best_variance(a, b, p.score(x, a)) - exact).abs().max() < 4.5 * se
 
 
+def test_the_pilot_run_finds_the_variances_of_all_steps() -> None:
+    """For N(0, I) particles are N(0, (1 + a²)I) at level a, whose steps' variance is known."""
+    path = noise_path(Shifted(gaussian(torch.zeros(400), 1.0)), (400,), 0.1, 30, 20.0, denoising=True, generator=stream(3))
+    assert path.steps is not None
+    for step in path.steps:
+        exact = step.added * (1 + step.b**2) / (1 + step.a**2)
+        one = step.added**2 / (1 + step.a**2) * math.sqrt(2 / 256)  # standard error of a coordinate
+        assert abs(float(step.variance.mean()) - exact) < 0.5 * one + 1e-3 * exact
+
+
 def test_denoising_leaves_less_to_chance_than_standing_still() -> None:
     """One normal law in 64 dimensions: as many gradients, a far narrower bracket."""
     p = Shifted(gaussian(torch.zeros(64), 0.01))
     exact = p.p.sample(64, 0.05, generator=stream(1))
     widths = []
     for denoising in (False, True):
-        path = noise_path(p, (64,), 0.05, 240 if denoising else 60, 20.0, denoising=denoising)
+        path = noise_path(p, (64,), 0.05, 240 if denoising else 60, 20.0, denoising=denoising, generator=stream(3))
         walk = Annealing(64, HMC(3), moves=0 if denoising else 1)
         found = walk.importance(path, exact=exact, generator=stream(2))
         assert found.lower is not None
@@ -145,7 +156,7 @@ def test_denoising_leaves_less_to_chance_than_standing_still() -> None:
 def test_the_bracket_is_as_narrow_at_a_large_level() -> None:
     """At σ = 2 coordinates are not those of the data: exact draws are brought there."""
     p = Shifted(mixture((2,)))
-    path, walk = noise_path(p, (2,), 2.0, 60, 20.0), Annealing(512, HMC(3))
+    path, walk = noise_path(p, (2,), 2.0, 60, 20.0, denoising=True, generator=stream(3)), Annealing(512, moves=0)
     ais = walk.importance(path, exact=p.p.sample(512, 2.0, generator=stream(1)), generator=stream(2))
     contains(ais, LOG_Z, width=0.1)
 
@@ -371,7 +382,9 @@ def test_what_partition_estimates_refuse() -> None:
         ("wider support", lambda: importance(normal, Box(), 100, generator=stream(0))),
         ("zero at every draw", lambda: importance(Truncated(), normal, 100, generator=stream(0))),
         ("budget of 1 draws", lambda: importance(normal, normal, 1)),
-        ("budget of -1 draws", lambda: Annealing(moves=-1)),
+        ("moves must be at least 0", lambda: Annealing(moves=-1)),
+        ("particles stand still", lambda: Annealing(32, moves=0).importance(geometric_path(normal, normal))),
+        ("variance of a denoising step", lambda: Denoising(2.0, 1.0, torch.zeros(2))),
         ("at least one step", lambda: Path(normal, ())),
         ("2 rungs have 1 steps between them, got 0", lambda: Path(normal, (normal, normal), steps=())),
         ("goes down to a level above 0", lambda: Denoising(1.0, 1.0, torch.ones(2))),

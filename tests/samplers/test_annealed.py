@@ -113,7 +113,7 @@ def test_scores_alone_go_without_a_test_and_states_tell_the_acceptance() -> None
         linear.weight.copy_(-torch.eye(2))
     clean = PlainScore(linear, (2,))
     clean.sigma_range = (0.0, 30.0)  # type: ignore[misc]
-    with pytest.raises(ValueError, match="lacks one"):
+    with pytest.raises(ValueError, match="lacks log_density, which chains need"):
         run(AnnealedChains(sigma_range=(0.1, 5.0)), clean, (2,), 10)
     both = Product([p, p])
     scores = LogLinear([ScoreAlone(p), p], [1.0, 1.0])

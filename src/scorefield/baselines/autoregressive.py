@@ -83,7 +83,7 @@ class Autoregressive(IntegerModel):
         """
         check_level_zero(sigma)
         rows = self.flat(x)
-        return self.logits(rows).float().log_softmax(2).gather(2, rows[:, :, None]).sum((1, 2))
+        return self.logits(rows).log_softmax(2).gather(2, rows[:, :, None]).sum((1, 2))
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -93,7 +93,7 @@ class Autoregressive(IntegerModel):
         caches: list[Cache | None] = [None] * len(self.blocks)
         for i in range(self.d):
             logits, caches = self.steps(rows[:, -1:], i, caches)
-            rows = torch.cat([rows, torch.multinomial(logits[:, 0].float().softmax(1), 1, generator=generator)], 1)
+            rows = torch.cat([rows, torch.multinomial(logits[:, 0].softmax(1), 1, generator=generator)], 1)
         return self.shaped(rows[:, 1:])
 
 

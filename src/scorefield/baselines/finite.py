@@ -12,8 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from scorefield.baselines.integers import IntegerModel, check_level_zero
+from scorefield.baselines.integers import IntegerModel, check_integers, check_level_zero
 from scorefield.densities import FiniteSoftmax
+from scorefield.densities.discrete import check_states, place_values
 
 PATCH = 2
 
@@ -80,11 +81,11 @@ def binary_patches(x: Tensor, levels: int) -> Tensor:
     A last odd row or column is left out.
 
     Raises:
-        ValueError: events that are no images, or are smaller than a patch.
+        ValueError: events that are no images, are smaller than a patch, or are no integers from 0 to levels − 1.
     """
     if x.ndim != 4 or min(x.shape[2:]) < PATCH:
         raise ValueError(f"patches of {PATCH}×{PATCH} pixels need images (b, c, h, w), got {tuple(x.shape)}")
-    high = (x.long() * 2 >= levels).long()
+    high = (check_integers(x, levels) * 2 >= levels).long()
     return high.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).reshape(-1, PATCH**2)
 
 
@@ -92,13 +93,14 @@ def fitted_softmax(rows: Tensor, states: int = 2) -> FiniteSoftmax:
     """The softmax whose probabilities are the frequencies of `rows` `(n, d)`: the maximum of the likelihood, in closed form.
 
     Raises:
-        ValueError: no rows.
+        ValueError: no rows, or rows that are not int64 from 0 to states − 1.
     """
     if not len(rows):
         raise ValueError("frequencies need at least one row")
+    check_states(rows, states)
     model = FiniteSoftmax(rows.shape[1], states).double()
-    places = states ** torch.arange(rows.shape[1] - 1, -1, -1, device=rows.device)
-    counts = torch.bincount((rows * places).sum(1), minlength=len(model.logits)).double()
+    numbers = (rows * place_values(rows.shape[1], states, rows.device)).sum(1)
+    counts = torch.bincount(numbers, minlength=len(model.logits)).double()
     with torch.no_grad():
         model.logits.copy_((counts / counts.sum()).log())
     return model

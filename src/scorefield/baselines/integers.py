@@ -36,17 +36,21 @@ class IntegerModel(nn.Module):
         """
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"expected events of shape {self.event_shape}, got {tuple(x.shape[1:])}")
-        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-            raise ValueError(f"expected integer levels 0 … {self.levels - 1}, got {x.dtype}")
-        rows = x.long().flatten(1)
-        out = ((rows < 0) | (rows >= self.levels)).any(1)
-        if out.any():
-            raise ValueError(f"row {int(out.nonzero()[0])} has a level outside 0 … {self.levels - 1}")
-        return rows
+        return check_integers(x, self.levels).flatten(1)
 
     def shaped(self, rows: Tensor) -> Tensor:
         """Rows `(b, d)` as events."""
         return rows.unflatten(1, self.event_shape)
+
+
+def check_integers(x: Tensor, levels: int) -> Tensor:
+    """Events `(b, …)` as int64; raises `ValueError` for other numbers than integers, or levels out of range, with the row."""
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(f"expected integer levels 0 … {levels - 1}, got {x.dtype}")
+    out = ((x < 0) | (x >= levels)).flatten(1).any(1)
+    if out.any():
+        raise ValueError(f"row {int(out.nonzero()[0])} has a level outside 0 … {levels - 1}")
+    return x.long()
 
 
 def check_level_zero(sigma: float | Tensor) -> None:

@@ -46,8 +46,8 @@ class Normal(NamedTuple):
 class Likelihood(Protocol):
     """p(x | z₁) and how a network sees x."""
 
-    def seen(self, x: Tensor) -> Tensor:
-        """What the first encoder is given, `(b, d)`, floating-point."""
+    def seen(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """What the first encoder is given, `(b, d)`, in its dtype."""
         ...
 
     def log_density(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -60,15 +60,15 @@ class Likelihood(Protocol):
 class SoftmaxPixels(IntegerModel):
     """Each pixel has a softmax of its own over the levels: parameters are logits `(b, d · levels)`."""
 
-    def seen(self, x: Tensor) -> Tensor:
-        return 2 * self.flat(x).float() / (self.levels - 1) - 1
+    def seen(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return 2 * self.flat(x).to(dtype) / (self.levels - 1) - 1
 
     def log_density(self, parameters: Tensor, x: Tensor) -> Tensor:
-        log_p = parameters.unflatten(1, (self.d, self.levels)).float().log_softmax(2)
+        log_p = parameters.unflatten(1, (self.d, self.levels)).log_softmax(2)
         return log_p.gather(2, self.flat(x)[:, :, None]).sum((1, 2))
 
     def sample(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
-        p = parameters.unflatten(1, (self.d, self.levels)).float().softmax(2)
+        p = parameters.unflatten(1, (self.d, self.levels)).softmax(2)
         return self.shaped(torch.multinomial(p.flatten(0, 1), 1, generator=generator).reshape(-1, self.d))
 
 
@@ -111,7 +111,7 @@ class HierarchicalVAE(nn.Module):
     def terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> Terms:
         """The losses with one draw of all latents."""
         drawn, given = [], []
-        below = self.likelihood.seen(x)
+        below = self.likelihood.seen(x, next(self.parameters()).dtype)
         for encoder in self.encoders:
             given.append(halves(encoder(below)))
             below = given[-1].sample(generator)
@@ -161,6 +161,10 @@ class EvidenceBound:
 
     draws: int = 1
     """importance samples"""
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"a bound needs at least 1 draw, got {self.draws}")
 
     def __call__(
         self, model: HierarchicalVAE, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None

@@ -17,6 +17,9 @@ from scorefield.interfaces import State
 from scorefield.persistence import load
 from scorefield.samplers.levels import levels_of
 
+IMMOBILE = 0.2
+"""mean acceptance below which users are warned"""
+
 
 @dataclass(frozen=True)
 class Compose:
@@ -80,4 +83,6 @@ class Compose:
             f"wrote {self.out}: {self.n} samples by {kernel} chains at {sampler.steps} levels from {high:g} to {low:g}, {how}, "
             f"seed {self.seed}"
         )
+        if sampler.kernel.aim is not None and mean < IMMOBILE:
+            say("chains that hardly move have not found the composition: take more --steps, or smaller --exponents")
         return 0

@@ -64,7 +64,7 @@ class FiniteSoftmax(nn.Module):
             ValueError: σ ≠ 0, or x is not int64 of shape `(b, d)` with values 0 … states−1.
         """
         _check(x, self.d, self.states, sigma)
-        return self.logits.log_softmax(0)[(x * _place_values(self.d, self.states, x.device)).sum(1)]
+        return self.logits.log_softmax(0)[(x * place_values(self.d, self.states, x.device)).sum(1)]
 
 
 class Pairwise(nn.Module):
@@ -141,7 +141,7 @@ def enumerate_states(d: int, states: int = 2, *, device: torch.device | None = N
         ValueError: more than 2²⁰ states.
     """
     index = torch.arange(_space_size(d, states), device=device)
-    return index[:, None] // _place_values(d, states, device) % states
+    return index[:, None] // place_values(d, states, device) % states
 
 
 def log_partition_exact(model: DiscreteDensity, d: int) -> Tensor:
@@ -273,6 +273,6 @@ def _space_size(d: int, states: int) -> int:
     return states**d
 
 
-def _place_values(d: int, states: int, device: torch.device | None) -> Tensor:
+def place_values(d: int, states: int, device: torch.device | None) -> Tensor:
     """statesᵈ⁻¹, …, states, 1: what each coordinate adds to a state's number."""
     return states ** torch.arange(d - 1, -1, -1, device=device)

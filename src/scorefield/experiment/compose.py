@@ -1,5 +1,6 @@
 """Several trained models as one: log f = Σ cᵢ log fᵢ, sampled by chains at one noise level after another."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,8 @@ def composed(models: Sequence[Model], exponents: Sequence[float]) -> LogLinear:
         raise UserError("nothing to compose: give two runs or more, or one with --exponents")
     if len(coefficients) != len(models):
         raise UserError(f"--exponents needs a number for each of {len(models)} runs, got {len(coefficients)}")
+    if not all(map(math.isfinite, coefficients)):
+        raise UserError(f"--exponents must be finite, got {coefficients}")
     if not sum(coefficients) > 0:
         raise UserError(f"--exponents must have a positive sum, or nothing falls far out, got {coefficients}")
     try:

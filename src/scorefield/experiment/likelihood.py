@@ -50,9 +50,9 @@ class Effort:
     def __post_init__(self) -> None:
         for name, least, most in (("steps", 2, 10_000), ("probes", 1, 1000), ("draws", 0, 10_000)):
             if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be from {least} to {most}, got {getattr(self, name)}")
+                raise ValueError(f"--{name} must be from {least} to {most}, got {getattr(self, name)}")
         if self.draws == 1:
-            raise ValueError("draws must be 0 or at least 2, got 1: a single one knows no standard error")
+            raise ValueError("--draws must be 0 or at least 2, got 1: a single one knows no standard error")
 
 
 @dataclass(frozen=True)

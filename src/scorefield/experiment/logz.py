@@ -33,6 +33,8 @@ from scorefield.randomness import keyed_generator
 from scorefield.samplers import HMC, RungeKutta4
 from scorefield.system import write_durably
 
+POINTS = 2**22
+"""of the finest grid of quadrature: about a minute of a small network"""
 Watch = Callable[[str, int, int], None]
 """(method, done, of how many)"""
 
@@ -46,7 +48,8 @@ class LogZOptions:
     """
 
     particles: int = 256
-    """walkers of annealed importance sampling and of sequential Monte Carlo, a multiple of 8"""
+    """walkers of annealed importance sampling and of sequential Monte Carlo, a multiple of 8 and at least 16 (128 or more to be
+    trusted)"""
     rungs: int = 400
     """noise levels from the largest to the one asked for, from each to the next by a step of the reverse diffusion"""
     leapfrog: int = 0
@@ -65,7 +68,7 @@ class LogZOptions:
         ):  # fmt: skip
             value = getattr(self, name)
             if not least <= value <= most:
-                few = f": a budget of {value} is too small for one step" if value < least else ""
+                few = f": a budget of {value} is too small for one step" if value < 2 <= least else ""
                 raise ValueError(f"--{name.replace('_', '-')} must be from {least} to {most}, got {value}{few}")
         if self.flow_draws == 1:
             raise ValueError("--flow-draws must be 0 or at least 2, got 1: a budget of 1 is too small for one step")
@@ -111,11 +114,11 @@ def log_partition(
             raise ValueError(f"--sigma must be below the model's largest level {model.sigma_range[1]:g}, got {sigma:g}")
         check_confined(model, shape, sigma)
         if math.prod(shape) <= 3:
-            found.append(by_quadrature(model, shape, sigma))
-        pilot, moves = min(32, options.particles), int(options.leapfrog > 0)
+            found.append(by_quadrature(model, shape, sigma, counted("quadrature", POINTS * 4 // 3)))
+        pilot, moves = options.particles, int(options.leapfrog > 0)
         tick, first = counted("pilot", (1 + moves) * options.rungs - 1), stream("pilot")
         path = noise_path(model, shape, sigma, options.rungs, denoising=True, pilot=pilot, generator=first, watch=tick)
-        walk = Annealing(options.particles, HMC(max(options.leapfrog, 1)), moves, pilot=pilot)
+        walk = Annealing(options.particles, HMC(max(options.leapfrog, 1)), moves, pilot=min(32, pilot))
         sizes = walk.step_sizes(path, generator=first, watch=tick)
         found.append(walk.importance(path, sizes, generator=stream("AIS"), watch=counted("AIS", options.rungs)))
         found.append(walk.sequential(path, sizes, generator=stream("SMC"), watch=counted("SMC", options.rungs)))
@@ -128,10 +131,10 @@ def log_partition(
     return found
 
 
-def by_quadrature(model: EnergyModel, shape: tuple[int, ...], sigma: float) -> Partition:
+def by_quadrature(model: EnergyModel, shape: tuple[int, ...], sigma: float, watch: Callable[[int], None]) -> Partition:
     """Quadrature, or a record of why it cannot be had."""
     try:
-        return quadrature(model, shape, sigma)
+        return quadrature(model, shape, sigma, most=POINTS, watch=watch)
     except ValueError as error:
         return Partition("quadrature", 0.0, math.inf, problems=(str(error),), sigma=sigma)
 

@@ -169,7 +169,9 @@ def levels_walked(sampler: NamedSampler, model: Score) -> str:
     least, most = model.sigma_range
     limit = "the model's"
     if (low, high) != (least, most):
-        limit = f"as far as the process reaches in the model's {most:g} to {least:g}"
+        limit = f"within the model's {most:g} to {least:g}"
+        if getattr(sampler, "sigma_range", None) is None:
+            limit = f"as far as the process reaches in the model's {most:g} to {least:g}"
     return f"{sampler.steps} levels from {high:g} to {low:g}, {limit}{cost}"
 
 

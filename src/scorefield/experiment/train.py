@@ -28,6 +28,7 @@ from scorefield.randomness import derive_seed, keyed_generator
 from scorefield.system import remove_leftovers
 from scorefield.training import Outcome, Training, fit
 from scorefield.training.loop import Watcher
+from scorefield.training.state import checkpoints
 
 VALIDATION_ROWS = 1000
 
@@ -72,6 +73,10 @@ def train(
     elif folder.exists() and (not folder.is_dir() or any(p.suffix != ".part" for p in folder.iterdir())):
         raise UserError(f"{folder} is already used: give another --out, or --resume to go on with the run there")
 
+    if resume and (folder / "model.safetensors").exists() and not checkpoints(folder / "checkpoints"):
+        raise UserError(
+            f"{folder} holds a model and no checkpoint to go on from: put its checkpoints/ back, or train into another --out"
+        )
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")  # Step does the mixing
     rank, processes = accelerator.process_index, accelerator.num_processes
     with accelerator.main_process_first():

@@ -34,7 +34,7 @@ from torch import Tensor
 from scorefield.densities import AtLevel, Product, Tempered, gaussian
 from scorefield.densities.confinement import check_confined
 from scorefield.interfaces import Proposal, ScoredDensity, home
-from scorefield.likelihood.partition import LARGEST_SE, Mean, Partition, check_budget, log_mean, weighted
+from scorefield.likelihood.partition import LARGEST_SE, Mean, Partition, check_budget, log_mean, weighted, wide
 from scorefield.samplers import HMC, Kernel, Target
 from scorefield.samplers.descent import noise_like
 from scorefield.samplers.kernels import Point, check_continuous
@@ -42,14 +42,18 @@ from scorefield.samplers.levels import Geometric
 from scorefield.tensors import event_size, sum_event
 
 Watch = Callable[[int], None]
+FEWEST_OF_AN_ISLAND = 16
 
 
 @dataclass(frozen=True)
 class Denoising:
     """A step of the reverse diffusion from level a down to b, and its way back, in coordinates x/√(1 + σ²) at either level.
 
-    Down it is N(x + (a² − b²) s, variance), back N(x, a² − b²), which is exact. The variance is any number or like an event;
-    ancestral sampling's b²(a² − b²)/a² is right where the data is narrower than b, a² − b² where it is wider than a.
+    Down it is N(x + (a² − b²) s, variance), back N(x, a² − b²), which is exact. The variance, a tensor broadcast over an event,
+    may be any; ancestral sampling's b²(a² − b²)/a² is right where the data is narrower than b, a² − b² where wider than a.
+
+    Raises:
+        ValueError: levels that do not go down or reach 0, or a variance that is not positive.
     """
 
     a: float
@@ -59,6 +63,8 @@ class Denoising:
     def __post_init__(self) -> None:
         if not 0 < self.b < self.a < math.inf:
             raise ValueError(f"a denoising step goes down to a level above 0, got {self.a:g} to {self.b:g}")
+        if not (self.variance > 0).all():
+            raise ValueError("the variance of a denoising step must be positive")
 
     @property
     def added(self) -> float:
@@ -89,11 +95,11 @@ def best_variance(a: float, b: float, scores: Tensor) -> Tensor:
     """The variance that a step from a to b should have in each coordinate, `(*event)`, from scores at level a `(b, *event)`.
 
     b²(a² − b²)/a² + ((a² − b²)/a²)² Var[x₀|x], with the posterior's mean variance a²(1 − a² E s²): Bao et al. 2022,
-    arXiv:2201.06503 (theorem 1), in each coordinate.
+    arXiv:2201.06503 (theorem 1), in each coordinate. What chance makes of E s² can leave less than no variance; it counts as 0.
     """
     added = a**2 - b**2
     posterior = 1 - a**2 * (scores**2).mean(0)
-    return (b**2 * added + added**2 * posterior.clamp(0, 1)) / a**2
+    return (b**2 * added + added**2 * posterior.clamp(min=0)) / a**2
 
 
 def unit(sigma: float) -> float:
@@ -161,7 +167,7 @@ def noise_path(
     steps: int = 100,
     sigma_max: float | None = None,
     denoising: bool = False,
-    pilot: int = 32,
+    pilot: int = 256,
     generator: torch.Generator | None = None,
     watch: Watch = lambda rungs: None,
 ) -> Path:
@@ -169,9 +175,14 @@ def noise_path(
 
     In coordinates x/√(1 + σ²), in which a model of data of variance 1 begins as N(0, I) and changes only where its structure
     shows. With `denoising` particles go from level to level by the reverse diffusion, with variances found by a pilot run of
-    `pilot` particles; then they need no kernel (`moves=0`).
+    `pilot` particles, whose own error counts: few of them cost weight. Such a path needs no kernel (`moves=0`).
+
+    Raises:
+        ValueError: levels that the model does not answer for, fewer than 2 of them, or too small a pilot run.
     """
     low, high = model.sigma_range[0] if sigma is None else sigma, sigma_max or model.sigma_range[1]
+    check_budget(steps)
+    check_budget(pilot)
     levels = Geometric()(steps, (low, high))
     rungs = tuple(AtLevel(model, level, unit(level)) for level in levels)
     base = gaussian(torch.zeros(event_shape, device=home(model).device), 1.0)
@@ -200,7 +211,9 @@ class Annealing:
     """How the walk is done.
 
     Raises:
-        ValueError: numbers below 1, or islands that do not divide the particles.
+        ValueError: fewer than 2 particles, islands or pilot particles, a negative number of moves, islands that do not divide
+            the particles, or moves of a kernel without a Metropolis test; when called, no moves on a path without steps, or a
+            density that is not confined.
     """
 
     particles: int = 512
@@ -215,8 +228,10 @@ class Annealing:
     """particles of the pilot run"""
 
     def __post_init__(self) -> None:
-        for name in ("particles", "moves", "islands", "pilot"):
-            check_budget(getattr(self, name), 0 if name == "moves" else 2)
+        for name in ("particles", "islands", "pilot"):
+            check_budget(getattr(self, name))
+        if self.moves < 0:
+            raise ValueError(f"moves must be at least 0, got {self.moves}")
         if self.particles % self.islands:
             raise ValueError(f"{self.particles} particles cannot be divided among {self.islands} islands")
         if self.moves and self.kernel.aim is None:
@@ -330,7 +345,10 @@ class Annealing:
                 before = point.log_density.double() - ratio
             watch(1)
         value, se, _ = log_mean(log_z)
-        problems = [] if se <= LARGEST_SE else [f"a standard error of {se:.2g} nats between islands"]
+        problems = [] if se <= LARGEST_SE else [wide(se)]
+        if each < FEWEST_OF_AN_ISLAND:
+            least = FEWEST_OF_AN_ISLAND * groups
+            problems.append(f"islands of {each} particles are too small to tell their error: take {least} particles or more")
         if fewest < self.particles / 10:
             problems.append(f"at some rung only {fewest:.0f} of {self.particles} particles counted: take more rungs")
         lower = Mean(float(log_z.mean()), float(log_z.std()) / groups**0.5)
@@ -354,6 +372,8 @@ class Annealing:
         return (numbers + each * torch.arange(groups, device=shares.device)[:, None]).flatten()
 
     def check(self, path: Path) -> None:
-        """Raises `ValueError` for a density that is not confined."""
+        """Raises `ValueError` for a density that is not confined, and for particles that would never move."""
+        if not self.moves and path.steps is None and len(path.rungs) > 1:
+            raise ValueError("without moves particles stand still: take a path with steps, noise_path(…, denoising=True)")
         like = path.base.sample(1, generator=torch.Generator(path.home.device).manual_seed(0))
         check_confined(path.rungs[-1], tuple(like.shape[1:]))

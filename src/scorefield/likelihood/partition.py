@@ -114,11 +114,17 @@ def quadrature(
     sigma: float = 0.0,
     *,
     tolerance: float = 1e-5,
+    most: int = 2**25,
+    watch: Callable[[int], None] = lambda points: None,
 ) -> Partition:
     """By the trapezoidal rule, which converges faster than any power for smooth densities; float64.
 
     The box, centred at 0, grows until what lies at its walls is less than e^−30 of the largest value, then the spacing is
     halved until log Z changes by less than `tolerance`. A peak that two such grids miss is not seen.
+
+    Args:
+        most: points of the finest grid, of which more are refused.
+        watch: called with every number of points that is done.
 
     Raises:
         ValueError: more than 3 dimensions, a density that is not confined or not finite, or a spacing that would need too many
@@ -136,8 +142,12 @@ def quadrature(
         axis = torch.linspace(-radius, radius, n, dtype=torch.float64)
         grid = torch.cartesian_prod(*[axis] * d).reshape(-1, *event_shape)
         spent += len(grid)
-        parts = [part.to(at_home) for part in grid.split(2**16)]
-        return torch.cat([check_scalar(density.log_density(x, sigma), x).double().cpu() for x in parts]).reshape([n] * d)
+        parts = []
+        for part in grid.split(2**16):
+            x = part.to(at_home)
+            parts.append(check_scalar(density.log_density(x, sigma), x).double().cpu())
+            watch(len(x))
+        return torch.cat(parts).reshape([n] * d)
 
     coarse = {1: 513, 2: 65, 3: 33}[d]
     radius = 4.0 * max(1.0, sigma)
@@ -155,7 +165,7 @@ def quadrature(
         if abs(log_z - before) < tolerance:
             return Partition("quadrature", log_z, abs(log_z - before), sigma=sigma, evaluations=spent)
         before, n = log_z, 2 * n - 1
-        if n**d > 2**25:
+        if n**d > most:
             raise ValueError(f"quadrature on {n}^{d} points would not be enough for details so fine: use annealed sampling")
         values = log_values(radius, n)
 
@@ -257,13 +267,18 @@ def weighted(method: str, log_weights: Tensor, sigma: float, evaluations: int, u
     elif k > LARGEST_K:
         problems.append(f"the weights' tail is too heavy (k̂ = {k:.2f})")
     if not se <= LARGEST_SE:
-        problems.append(f"a standard error of {se:.2g} nats")
+        problems.append(f"a standard error of {se:.2g} nats, which so uneven weights understate" if problems else wide(se))
     lower = None
     if log_weights.isfinite().all():
         lower = Mean(float(log_weights.mean()), float(log_weights.std()) / n**0.5)
     if lower and upper and upper.value - lower.value > 1 and abs(upper.value - log_z) > 1 + 3 * (upper.se + se):
         problems.append(f"exact samples put the upper bound {upper.value - log_z:.2g} nats above it")
     return Partition(method, log_z, se, ess, lower, upper, tuple(problems), sigma, evaluations)
+
+
+def wide(se: float) -> str:
+    """What speaks against a large standard error."""
+    return f"a standard error of {se:.2g} nats, more than {LARGEST_SE:g}"
 
 
 def log_mean(log_weights: Tensor) -> tuple[float, float, float]:

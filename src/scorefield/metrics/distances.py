@@ -60,7 +60,8 @@ def jackknife(statistic: Callable[[Tensor, Tensor], float], a: Tensor, b: Tensor
 def kernel_distance(a: Tensor, b: Tensor, blocks: int = 10) -> Estimate:
     """Unbiased squared MMD with the kernel (⟨x, y⟩/k + 1)³ between features `(n, k)`: 0 on average for one distribution.
 
-    The mean over up to `blocks` disjoint blocks of min(n, m) rows, which also gives its standard error.
+    The mean over up to `blocks` disjoint blocks of min(n, m) rows, which also gives its standard error; blocks have 20 rows or
+    more where there are enough for two, since the cube of few rows is far from normal.
 
     Raises:
         ValueError: fewer than two rows.
@@ -68,7 +69,7 @@ def kernel_distance(a: Tensor, b: Tensor, blocks: int = 10) -> Estimate:
     n = min(len(a), len(b))
     if n < 2:
         raise ValueError(f"the kernel distance needs at least 2 rows, got {len(a)} and {len(b)}")
-    blocks = min(blocks, n // 2)
+    blocks = min(blocks, n // 2, max(2, n // 20))
     pairs = zip(a[:n].double().tensor_split(blocks), b[:n].double().tensor_split(blocks), strict=True)
     return mean_estimate(torch.stack([squared_mmd(x, y) for x, y in pairs]))
 

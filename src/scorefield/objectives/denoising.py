@@ -132,7 +132,9 @@ Weighting = EDMWeighting | PowerWeighting
 
 @dataclass(frozen=True)
 class DenoisingScoreMatching:
-    """w(σ) ‖D(x₀ + σz, σ) − x₀‖² per example, summed over coordinates, at σ drawn afresh for each (or each two of them).
+    """w(σ) ‖D(x₀ + σz, σ) − x₀‖² per example, summed over coordinates, at σ drawn afresh for each.
+
+    With `across_levels` = λ two neighbours share a level and get λ w(σ) σ² ½(e₁ − e₂)² besides, e = σ ∂ log f/∂σ − ‖z‖² + d.
 
     Raises:
         ValueError: settings out of range or that exclude each other; when called, those of `objectives.batch`, and a model
@@ -145,8 +147,8 @@ class DenoisingScoreMatching:
     control_variate: bool = False
     """less variance at small σ, for one more forward pass"""
     across_levels: float = 0.0
-    """energies: weight of the squared error of σ ∂ log f/∂σ, which makes the log-densities of all levels agree; 0.25 makes it a
-    part like the rest"""
+    """energies: weight of the error of the derivative by the level, which makes the log-densities of all levels agree (0.25:
+    half as much as the scores' part at first)"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.across_levels < math.inf:
@@ -182,7 +184,12 @@ class DenoisingScoreMatching:
         return sigma, torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
     def at(self, model: Score, x: Tensor, sigma: Tensor, z: Tensor, cond: Tensor | None = None) -> Loss:
-        """The loss at given noise levels `(b,)` and noise z like `x`: a deterministic function."""
+        """The loss at given noise levels `(b,)` and noise z like `x`: a deterministic function.
+
+        With `across_levels` raises `ValueError` for neighbours at different levels.
+        """
+        if self.across_levels and not torch.equal(sigma[: len(sigma) // 2 * 2 : 2], sigma[1::2]):
+            raise ValueError("with across_levels every two neighbours must share a level")
         weight = self.weighting(sigma) * sigma**2
         if not self.across_levels:
             return Loss(weight * noise_error(model, x, sigma, z, cond, self.control_variate), sigma, {})
@@ -234,7 +241,7 @@ def noise_and_level_errors(model: Score, x: Tensor, sigma: Tensor, z: Tensor, co
     """‖σ s + z‖² and σ ∂ log f/∂σ − (‖z‖² − d), `(b,)` each, from one gradient of log f by x and σ at x + σz.
 
     Raises:
-        ValueError: a model without log-density.
+        ValueError: a model without log-density, or one that does not depend on x and σ.
     """
     if not isinstance(model, Density):
         raise ValueError("across_levels is for energies: a direct score has no log-density whose derivative could be taken")
@@ -242,7 +249,9 @@ def noise_and_level_errors(model: Score, x: Tensor, sigma: Tensor, z: Tensor, co
     with torch.enable_grad():
         noisy, level = (x + expand(sigma, x) * z).requires_grad_(), sigma.clone().requires_grad_()
         log_density = check_scalar(model.log_density(noisy, level, cond), x)
-        s, slope = torch.autograd.grad(log_density.sum(), (noisy, level), create_graph=differentiable)
+        s, slope = torch.autograd.grad(log_density.sum(), (noisy, level), create_graph=differentiable, allow_unused=True)
+    if s is None or slope is None:
+        raise ValueError(f"the log-density of {type(model).__name__} does not depend on its {'x' if s is None else 'level'}")
     return sum_event((expand(sigma, x) * s + z) ** 2), sigma * slope - sum_event(z**2 - 1)
 
 

@@ -80,6 +80,8 @@ class Target:
     def start(self, x: Tensor) -> Point:
         """The point where chains begin; raises `ValueError` where the density is zero or not a number, or outside the box."""
         low, high = (torch.as_tensor(end).to(x) for end in self.box or (-math.inf, math.inf))
+        if x.isnan().any():
+            raise ValueError(f"chain {int(x.flatten(1).isnan().any(1).nonzero()[0])} begins at NaN")
         if not ((x >= low) & (x <= high)).all():
             raise ValueError("a chain begins outside the box")
         point = self.at(x)
@@ -109,8 +111,8 @@ def check_continuous(model: object, density: bool = True) -> None:
     if hasattr(model, "states"):
         raise ValueError("this needs a gradient in x, and the model is of discrete data: use Gibbs")
     if not isinstance(model, ScoredDensity if density else Score):
-        needed = "log_density, score and sigma_range" if density else "score and sigma_range"
-        raise ValueError(f"{needed} are needed, and {type(model).__name__} lacks one")
+        missing = [name for name in (["log_density"] if density else []) + ["score", "sigma_range"] if not hasattr(model, name)]
+        raise ValueError(f"{type(model).__name__} lacks {' and '.join(missing)}, which chains need")
 
 
 class Kernel(Protocol):

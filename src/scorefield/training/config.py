@@ -130,7 +130,7 @@ def computes_in_bf16(device: torch.device) -> bool:
 def has_compiler(device: torch.device) -> bool:
     """Whether torch.compile can generate code for the device."""
     if device.type == "cuda":
-        return find_spec("triton") is not None
+        return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (7, 0)
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
 
 
