@@ -68,7 +68,7 @@ def measure(
     pixels = arrays(torch.cat(parts), model.spec)
     confidence = judge.probabilities(pixels).max(1)[0].mean().item()
     return {
-        "on": judge.name, "run": str(run), "n": n, "sampler": titled(name, levels), "nfe": nfe, "used": calls / drawn,
+        "on": judge.name, "run": str(run), "n": n, "device": device.type, "precision": precision, "sampler": titled(name, levels), "nfe": nfe, "used": calls / drawn,
         "seed": seed, "frechet": judge.frechet(pixels), "confidence": confidence, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
@@ -78,10 +78,10 @@ def titled(name: str, levels: tuple[float, float] | None) -> str:
     return name if levels is None else f"{name}, σ from {levels[1]:g} to {levels[0]:g}"
 
 
-def read(path: Path, on: str, run: Path, n: int) -> dict[tuple[str, int, int], Cell]:
-    """The cells a file holds of this judge, run and number of samples."""
+def read(path: Path, like: Cell) -> dict[tuple[str, int, int], Cell]:
+    """The cells a file holds of this judge, run, number of samples, device and precision."""
     lines = path.read_text().splitlines() if path.exists() else []
-    cells = [cell for cell in map(json.loads, lines) if (cell["on"], cell["run"], cell["n"]) == (on, str(run), n)]
+    cells = [cell for cell in map(json.loads, lines) if all(cell[key] == value for key, value in like.items())]
     return {(cell["sampler"], cell["nfe"], cell["seed"]): cell for cell in cells}
 
 
@@ -149,7 +149,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     judge, model = Judge(args.judge, args.on, args.data), load(args.run, device=args.device).eval()
     levels = args.sigma_range and tuple(args.sigma_range)
-    cells = read(args.out, args.on, args.run, args.n)
+    like = {"on": args.on, "run": str(args.run), "n": args.n, "device": args.device, "precision": args.precision}
+    cells = read(args.out, like)
     for seed, nfe, name in product(args.seeds, args.nfe, args.samplers):
         if (titled(name, levels), nfe, seed) in cells or (name == "dormand-prince" and nfe != max(args.nfe)):
             continue
