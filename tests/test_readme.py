@@ -44,9 +44,19 @@ def test_the_session_on_energies_normalises_what_it_learns() -> None:
     assert (spread - 1).abs().max() < 0.3
 
 
-def test_the_session_on_clean_data_lowers_the_implicit_loss() -> None:
+def test_the_session_on_walks_finds_z() -> None:
     found: dict = {}
     exec(compile(SESSIONS[3], "README.md", "exec"), found)
+    z = found["found"]
+    assert z.trustworthy
+    assert abs(z.log_z) < 3.5 * z.se
+    inside = found["Ring"](1.3, 0.1).log_density(found["x"]) > -6
+    assert inside.double().mean() > 0.95  # of both, the ring is the narrower
+
+
+def test_the_session_on_clean_data_lowers_the_implicit_loss() -> None:
+    found: dict = {}
+    exec(compile(SESSIONS[4], "README.md", "exec"), found)
     trained = found["score"].square().sum(1) / 2 + found["laplacian"]
     assert trained.mean().item() < -1.5  # N(0, I), which the confinement alone gives, has −1
 
