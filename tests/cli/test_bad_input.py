@@ -277,6 +277,19 @@ def test_resume_with_another_configuration(refused: Refused, tiny_run: Path, tmp
     assert "data was digits, now fashion-mnist" in refused("train", "fashion-mnist", "--out", "run", "--resume")
 
 
+def test_a_finished_run_without_checkpoints_is_not_begun_anew(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
+    assert "no checkpoint to go on from" in refused("train", "digits", "--out", "run", "--resume")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()} == before
+
+
+def test_a_file_is_no_run(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "points.npy").write_bytes(b"")
+    assert "points.npy is a file" in refused("sample", "points.npy", "--out", "x.png")
+
+
 def test_damaged_run_json(refused: Refused, tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run, tmp_path / "run")
     (tmp_path / "run" / "run.json").write_text("{")

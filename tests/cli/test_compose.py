@@ -82,6 +82,12 @@ def test_exponents_weigh(runs: Path, tmp_path: Path) -> None:
         check(np.load(out)["samples"], runs, 2.0)
 
 
+def test_chains_that_do_not_move_are_warned_of(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--steps", "2", "--steps-per-level", "1", "-n", "8", "--exponents", "1e9", "1e9", "--out", str(tmp_path / "x.npz")]
+    assert main(["compose", str(runs / "energy"), str(runs / "energy"), *flags]) == 0
+    assert "chains that hardly move" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("names", "flags", "words"),
     [
@@ -90,6 +96,7 @@ def test_exponents_weigh(runs: Path, tmp_path: Path) -> None:
         (["energy", "triple"], [], "events of one shape"),
         (["energy", "energy"], ["--exponents", "1"], "needs a number for each of 2 runs"),
         (["energy", "energy"], ["--exponents", "1", "-1"], "positive sum"),
+        (["energy", "energy"], ["--exponents", "1", "nan"], "must be finite"),
         (["energy", "score"], ["--kernel", "mala"], "--kernel mala is for energies"),
         (["energy", "energy"], ["--steps", "1"], "--steps must be at least 2"),
         (["energy", "energy"], ["--sigma-range", "0.01", "5"], "must lie in the model's sigma_range"),

@@ -78,6 +78,7 @@ def test_a_budget_that_is_too_small_says_so(energy: Path, capsys: pytest.Capture
     assert main(["logz", str(energy), *least]) == 0
     out = capsys.readouterr().out
     assert "AIS is not trustworthy: 16 weights are too few to judge their tail" in out
+    assert "SMC is not trustworthy: islands of 2 particles are too small" in " ".join(out.split())
     assert "flow is not trustworthy" in out
 
 
