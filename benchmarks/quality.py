@@ -68,8 +68,9 @@ def measure(
     pixels = arrays(torch.cat(parts), model.spec)
     confidence = judge.probabilities(pixels).max(1)[0].mean().item()
     return {
-        "on": judge.name, "run": str(run), "n": n, "device": device.type, "precision": precision, "sampler": titled(name, levels), "nfe": nfe, "used": calls / drawn,
-        "seed": seed, "frechet": judge.frechet(pixels), "confidence": confidence, "seconds": time.perf_counter() - began,
+        "on": judge.name, "run": str(run), "n": n, "device": device.type, "precision": precision,
+        "sampler": titled(name, levels), "nfe": nfe, "used": calls / drawn, "seed": seed,
+        "frechet": judge.frechet(pixels), "confidence": confidence, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 
