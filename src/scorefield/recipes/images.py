@@ -36,9 +36,9 @@ def digits_classes() -> Run:
 def digits_energy() -> Run:
     """8×8 digits as a density, log p_σ up to one constant: `scorefield train digits --recipe digits-energy --out runs/energy`.
 
-    The smallest level is twice as wide as the noise that makes grey levels continuous, and log-densities are made to agree across
-    levels, without which no estimate of log Z could be trusted. 200,000 images in about an hour on one core. What that costs is
-    sharpness: Fréchet distance 2.5, where `--energy` alone has 0.26 to 0.32 (0.05 and 0.002 to 20 and 80, scores only).
+    The smallest level is twice as wide as the noise that makes grey levels continuous, and log-densities are made to agree
+    across levels, without which no estimate of log Z could be trusted. 200,000 images in about an hour on one core. What that
+    costs is sharpness: Fréchet distance 2.5, where `--energy` alone has 0.26 to 0.32.
     """
     return replace(
         digits(),
