@@ -23,6 +23,8 @@ from scorefield.cli.display import training_bar
 from scorefield.cli.parse import Given
 from scorefield.cli.train import Train, report
 from scorefield.experiment import Run, read_run, train
+from scorefield.interfaces import Loss
+from scorefield.objectives import DenoisingScoreMatching
 from scorefield.recipes import digits
 from scorefield.training import Outcome, Training, read_log
 
@@ -187,10 +189,11 @@ def test_a_full_disk_leaves_a_run_that_goes_on(
 
 
 def test_nothing_is_written_before_the_first_gradient(tmp_path: Path) -> None:
-    def failing(*arguments: object, **options: object) -> None:
-        raise RuntimeError("cannot be trained")
+    class Failing(DenoisingScoreMatching):
+        def __call__(self, *arguments: object, **options: object) -> Loss:  # type: ignore[override]
+            raise RuntimeError("cannot be trained")
 
-    run = replace(digits(), objective=failing)  # type: ignore[arg-type]
+    run = replace(digits(), objective=Failing())
     with pytest.raises(RuntimeError, match="cannot be trained"):
         train(run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
