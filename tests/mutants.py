@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+BASELINES = "tests/baselines"
 CONTRACTS = "tests/contracts"
 GUIDANCE = "tests/contracts/test_guidance.py"
 INPAINT = "tests/experiment/test_inpaint.py"
@@ -469,6 +470,23 @@ MUTANTS = [
         "inner(jet.tangents, block).mean(0)",
         "tests/test_jacobian_trace.py",
     ),
+    Mutant("baselines/finite.py", ".double() + pseudocount", ".double()", BASELINES),
+    Mutant("baselines/finite.py", "(seen.double() / len(self.images)).log()", "seen.double().log()", BASELINES),
+    Mutant("baselines/finite.py", "* 2 >= levels", "* 2 > levels", BASELINES),
+    Mutant("baselines/autoregressive.py", "is_causal=cache is None", "is_causal=False", BASELINES),
+    Mutant("baselines/autoregressive.py", "F.pad(rows[:, :-1], (1, 0)", "F.pad(rows[:, 1:], (0, 1)", BASELINES),
+    Mutant("baselines/autoregressive.py", "torch.cat([cache[0], k], 2)", "torch.cat([k, cache[0]], 2)", BASELINES),
+    Mutant("baselines/autoregressive.py", "self.places[first : first", "self.places[0 : 0", BASELINES),
+    Mutant("baselines/latent.py", "-(standardised**2) / 2 - self.log_std", "-(standardised**2) / 2 + self.log_std", BASELINES),
+    Mutant("baselines/latent.py", "logsumexp(0) - math.log(draws)", "logsumexp(0)", BASELINES),
+    Mutant(
+        "baselines/latent.py",
+        "law.log_density(z) - prior.log_density(z)",
+        "prior.log_density(z) - law.log_density(z)",
+        BASELINES,
+    ),
+    Mutant("baselines/latent.py", "prior = standard(z) if top else", "prior = standard(z) if True else", BASELINES),
+    Mutant("baselines/latent.py", "for decoder in self.decoders[:0:-1]:", "for decoder in self.decoders[:1:-1]:", BASELINES),
     Mutant("objectives/denoising.py", "sigma * slope - sum_event(z**2 - 1)", "slope - sum_event(z**2 - 1)", ACROSS),
     Mutant("objectives/denoising.py", "sigma * slope - sum_event(z**2 - 1)", "sigma * slope + sum_event(z**2 - 1)", ACROSS),
     Mutant("objectives/denoising.py", "sigma * slope - sum_event(z**2 - 1)", "sigma * slope - sum_event(z**2)", ACROSS),
