@@ -97,14 +97,15 @@ class ModelSpec:
     """What a model is apart from its network; together with the network's configuration it is the model's config.json.
 
     Raises:
-        ValueError: `sigma_range` is not 0 < low < high < ∞.
+        ValueError: `sigma_range` is not 0 < low ≤ high < ∞, nor (0, 0).
     """
 
     event_shape: tuple[int, ...]
     """shape of one example: (c, h, w) for images, (d,) for vectors"""
     parameterisation: Parameterisation = Parameterisation()
     sigma_range: tuple[float, float] = (0.002, 80.0)
-    """the noise levels the model answers for, in scaled data units"""
+    """the noise levels the model answers for, in scaled data units; a single one if both ends are equal, (0, 0) for a model of
+    the data itself"""
     scaling: Scaling = Scaling()
     """how raw data becomes the scaled data the model lives on"""
     classes: tuple[str, ...] = ()
@@ -112,8 +113,14 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         low, high = self.sigma_range
-        if not 0 < low < high < float("inf"):
-            raise ValueError(f"sigma_range must satisfy 0 < low < high < inf, got ({low}, {high})")
+        if not (0 < low <= high < float("inf") or low == high == 0):
+            raise ValueError(f"sigma_range must satisfy 0 < low <= high < inf, or be 0 0, got ({low:g}, {high:g})")
+
+
+def check_dressed(spec: ModelSpec) -> None:
+    """Raises `ValueError` for level 0, at which the four numbers are not finite: `PlainScore` and `PlainEnergy` need none."""
+    if not spec.sigma_range[0] > 0:
+        raise ValueError("a parameterised model needs noise levels above 0: sigma_range must not be 0 0")
 
 
 def check_classes(cond: Tensor | None, x: Tensor, classes: tuple[str, ...]) -> None:
@@ -149,6 +156,7 @@ class ScoreModel(nn.Module):
 
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
+        check_dressed(spec)
         self.network, self.spec = network, spec
 
     @property
@@ -182,6 +190,7 @@ class EnergyModel(Energy):
 
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
+        check_dressed(spec)
         if spec.parameterisation.name == "data":
             raise ValueError("parameterisation 'data' is not offered for energies: choose edm, v or flow")
         self.network, self.spec = network, spec

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from scorefield.baselines import Baseline, BaselineConfig
 from scorefield.errors import UserError
 from scorefield.models import EnergyModel, InnerProduct, ModelSpec, ScoreModel
 from scorefield.networks import NetworkConfig
@@ -22,6 +23,9 @@ from scorefield.system import write_durably
 
 FORMAT_VERSION = 1
 Model = ScoreModel | EnergyModel
+AnyModel = Model | Baseline
+Architecture = NetworkConfig | BaselineConfig
+"""the network of a score or an energy, or a family that is neither"""
 T = TypeVar("T")
 
 
@@ -30,20 +34,22 @@ class ModelConfig:
     """Everything about a model but its weights; `network` None stands for a network that is not scorefield's."""
 
     spec: ModelSpec
-    network: NetworkConfig | None
+    network: Architecture | None
     energy: bool = False
 
-    def build(self, network: nn.Module | None = None) -> Model:
+    def build(self, network: nn.Module | None = None) -> AnyModel:
         """A model with fresh weights, around `network` if one is given."""
         if network is None:
             if self.network is None:
                 raise UserError("this model has a network of its own: load it with load(path, network=my_module)")
+            if isinstance(self.network, BaselineConfig):
+                return Baseline(self.network, self.spec)
             network = self.network.build(self.spec.event_shape, len(self.spec.classes))
             network = InnerProduct(network) if self.energy else network
         return EnergyModel(network, self.spec) if self.energy else ScoreModel(network, self.spec)
 
 
-def save_model(model: Model, network: NetworkConfig | None, folder: Path) -> None:
+def save_model(model: AnyModel, network: Architecture | None, folder: Path) -> None:
     """Write `config.json` and `model.safetensors` into an existing folder, each atomically."""
     config = ModelConfig(model.spec, network, isinstance(model, EnergyModel))
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
@@ -51,7 +57,7 @@ def save_model(model: Model, network: NetworkConfig | None, folder: Path) -> Non
     write_durably(folder / "config.json", to_json(config))
 
 
-def load(path: str | Path, *, network: nn.Module | None = None, device: str | torch.device = "cpu") -> Model:
+def load(path: str | Path, *, network: nn.Module | None = None, device: str | torch.device = "cpu") -> AnyModel:
     """A trained model from a folder, or from a Hugging Face repository `owner/name`; in evaluation mode.
 
     Args:
@@ -78,6 +84,21 @@ def load(path: str | Path, *, network: nn.Module | None = None, device: str | to
     except RuntimeError as error:
         raise UserError(f"{folder / 'model.safetensors'} does not fit config.json: {' '.join(str(error).split())}") from error
     return model.to(device).eval().requires_grad_(False)
+
+
+def load_score(path: str | Path, *, device: str | torch.device = "cpu", many_levels: bool = True) -> Model:
+    """The same of a score or an energy; with `many_levels` of one that answers for many noise levels.
+
+    Raises:
+        UserError: as `load`, and for other families, and for an energy of one level if it must have many.
+    """
+    model = load(path, device=device)
+    if isinstance(model, Baseline):
+        raise UserError(f"{path} holds a model of another family, which has no score: use sample or evaluate, or train a score")
+    low, high = model.sigma_range
+    if many_levels and low == high:
+        raise UserError(f"{path} holds an energy of one noise level, and this needs many: train it by denoising")
+    return model
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -55,7 +55,7 @@ def test_samples_of_independent_pixels_have_their_frequencies() -> None:
 
 def test_a_class_for_each_training_image_knows_nothing_else() -> None:
     x = images(50)
-    model = TrainingImages(torch.cat([x, x[:1]]), LEVELS)
+    model = TrainingImages((1, 2, 2), LEVELS).fit(torch.cat([x, x[:1]]))
     counts = Counter(map(tuple, torch.cat([x, x[:1]]).flatten(1).tolist()))
     everything = torch.tensor(list(itertools.product(range(LEVELS), repeat=4))).unflatten(1, (1, 2, 2))
     found = model.log_density(everything)
@@ -99,7 +99,7 @@ def test_what_they_refuse() -> None:
     with pytest.raises(ValueError, match="frequencies need rows"):
         model.fit(images(0))
     with pytest.raises(ValueError, match="no classes"):
-        TrainingImages(images(0), LEVELS)
+        TrainingImages((1, 2, 2), LEVELS).fit(images(0))
     with pytest.raises(ValueError, match="need images"):
         binary_patches(torch.zeros(3, 2), 2)
     with pytest.raises(ValueError, match="at least one row"):

@@ -93,7 +93,7 @@ def test_energies_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_minutes_instead_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scorefield.recipes.RECIPES", {"digits": lambda: brief(digits())})
+    monkeypatch.setattr("scorefield.recipes.registry.OWN", {"digits": lambda: brief(digits())})
     assert main(["train", "digits", "--out", "run", "--minutes", "0.02", *QUICK]) == 0
     training = read_run(Path("run")).training
     assert (training.steps, training.minutes) == (None, 0.02)

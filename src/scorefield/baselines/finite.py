@@ -3,11 +3,13 @@
     p(x) = e^{θ_x} / Σ_y e^{θ_y}      maximum likelihood makes p the observed frequencies
 
 Over sixteen binarised patches of 2×2 pixels that is exact and complete (`densities.FiniteSoftmax`). With a class for each
-training image it is the training set: every other image has probability 0, log-likelihood −∞. Between the two stands the
-product of each pixel's own softmax, which knows no two pixels together.
+training image it is the training set: every other image has probability 0, log-likelihood −∞. Between the two stand products of
+many small ones: of each pixel's own softmax, which knows no two pixels together, and of the patches'.
 """
 
 import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,9 +38,7 @@ class IndependentPixels(IntegerModel):
         """
         if not 0 <= pseudocount < math.inf or not len(x):
             raise ValueError(f"frequencies need rows and a pseudocount of at least 0, got {len(x)} rows and {pseudocount}")
-        rows = self.flat(x)
-        counts = torch.stack([torch.bincount(column, minlength=self.levels) for column in rows.T]).double() + pseudocount
-        self.log_p.copy_((counts / counts.sum(1, keepdim=True)).log())
+        self.log_p.copy_(shares(frequencies(self.flat(x), self.levels, pseudocount)).log())
         return self
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
@@ -56,23 +56,145 @@ class TrainingImages(IntegerModel):
 
     images: Tensor
 
-    def __init__(self, images: Tensor, levels: int) -> None:
-        super().__init__(tuple(images.shape[1:]), levels)
-        if not len(images):
+    def __init__(self, event_shape: tuple[int, ...], levels: int) -> None:
+        super().__init__(event_shape, levels)
+        self.register_buffer("images", torch.zeros(0, self.d, dtype=smallest_dtype(levels)))
+
+    def fit(self, x: Tensor) -> "TrainingImages":
+        """Take `x` `(n, *event)` as the set; raises `ValueError` for none, and for what `flat` refuses."""
+        if not len(x):
             raise ValueError("a softmax over no images has no classes")
-        self.register_buffer("images", self.flat(images))
+        self.images = self.flat(x).to(self.images)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A stored set may have any number of images."""
+        stored = state_dict.get(f"{prefix}images")
+        if stored is not None and stored.ndim == 2:
+            self.images = self.images.new_zeros(len(stored), self.d)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """log p(x), nats, `(b,)`, float64; −∞ for every event that is not in the set."""
         check_level_zero(sigma)
-        rows = self.flat(x)
+        rows = self.flat(x).to(self.images.dtype)
         seen = torch.stack([(self.images == row).all(1).sum() for row in rows]) if len(rows) else rows.new_zeros(0)
         return (seen.double() / len(self.images)).log()
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Training events, drawn with replacement."""
         picked = torch.randint(len(self.images), (n,), generator=generator, device=self.images.device)
-        return self.shaped(self.images[picked])
+        return self.shaped(self.images[picked].long())
+
+
+class SoftmaxPatches(IntegerModel):
+    """p(x) = ∏ p_k(b_k) ∏ᵢ p(xᵢ | bᵢ): of each 2×2 patch a softmax over the sixteen ways in which its pixels are dark or
+    bright, and of each pixel one over the levels that are so. Frequencies all of them; starts uniform.
+
+    Raises:
+        ValueError: events that are no images of an even number of rows and columns.
+    """
+
+    log_patch: Tensor
+    log_level: Tensor
+
+    def __init__(self, event_shape: tuple[int, ...], levels: int) -> None:
+        super().__init__(event_shape, levels)
+        if len(event_shape) != 3 or event_shape[1] % PATCH or event_shape[2] % PATCH:
+            raise ValueError(f"patches of {PATCH}×{PATCH} pixels need images of even sides, got events of shape {event_shape}")
+        bits = PATCH**2
+        self.register_buffer("log_patch", torch.full((self.d // bits, 2**bits), -bits * math.log(2), dtype=torch.float64))
+        self.register_buffer("log_level", torch.zeros(self.d, levels, dtype=torch.float64))
+        self.set_levels(torch.ones(self.d, levels, dtype=torch.float64))
+
+    def fit(self, x: Tensor, pseudocount: float = 0.5) -> "SoftmaxPatches":
+        """Take the frequencies of `x` `(n, *event)`, every patch and every level counted `pseudocount` times more.
+
+        Raises:
+            ValueError: a pseudocount that is not positive, no rows, or what `flat` refuses.
+        """
+        if not 0 < pseudocount < math.inf or not len(x):
+            raise ValueError(f"frequencies need rows and a positive pseudocount, got {len(x)} rows and {pseudocount}")
+        self.log_patch.copy_(shares(frequencies(self.patches(x), 2**PATCH**2, pseudocount)).log())
+        self.set_levels(frequencies(self.flat(x), self.levels, pseudocount))
+        return self
+
+    def set_levels(self, counts: Tensor) -> None:
+        """p(level | dark or bright) from counts of each pixel's levels `(d, levels)`."""
+        bright = 2 * torch.arange(self.levels, device=counts.device) >= self.levels
+        self.log_level.copy_((shares(counts * bright) + shares(counts * ~bright)).log())
+
+    def patches(self, x: Tensor) -> Tensor:
+        """The number of every patch's pattern, `(b, d/4)`."""
+        bits = binary_patches(self.flat(x).unflatten(1, self.event_shape), self.levels)
+        return (bits * place_values(PATCH**2, 2, x.device)).sum(1).reshape(len(x), -1)
+
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """log p(x), nats, `(b,)`, float64."""
+        check_level_zero(sigma)
+        return self.log_patch.gather(1, self.patches(x).T).sum(0) + self.log_level.gather(1, self.flat(x).T).sum(0)
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Events `(n, *event)`, int64: the patches, then the level of each pixel."""
+        numbers = torch.multinomial(self.log_patch.exp(), n, replacement=True, generator=generator).T
+        bits = numbers[:, :, None] // place_values(PATCH**2, 2, numbers.device) % 2
+        c, h, w = self.event_shape
+        tiles = bits.reshape(n, c, h // PATCH, w // PATCH, PATCH, PATCH)
+        bright = tiles.transpose(3, 4).reshape(n, self.d)
+        middle = -(-self.levels // 2)  # the first bright level
+        drawn = [
+            torch.multinomial(part.exp(), n, replacement=True, generator=generator).T
+            for part in (self.log_level[:, :middle], self.log_level[:, middle:])
+        ]
+        return self.shaped(torch.where(bright > 0, drawn[1] + middle, drawn[0]))
+
+
+def frequencies(rows: Tensor, states: int, pseudocount: float) -> Tensor:
+    """How often each of `states` is seen in each column of `rows` `(n, k)`: `(k, states)`, float64, and so much more."""
+    return torch.stack([torch.bincount(column, minlength=states) for column in rows.T]).double() + pseudocount
+
+
+def shares(counts: Tensor) -> Tensor:
+    """Counts as shares of their rows."""
+    return counts / counts.sum(1, keepdim=True)
+
+
+def smallest_dtype(levels: int) -> torch.dtype:
+    """The least integer type for levels 0 … levels − 1."""
+    return torch.uint8 if levels <= 256 else torch.int32
+
+
+@dataclass(frozen=True)
+class IndependentPixelsConfig:
+    """A softmax for each pixel alone, in closed form."""
+
+    kind: Literal["independent-pixels"] = field(default="independent-pixels", kw_only=True)
+
+    def build(self, event_shape: tuple[int, ...], levels: int) -> IndependentPixels:
+        """The model, uniform."""
+        return IndependentPixels(event_shape, levels)
+
+
+@dataclass(frozen=True)
+class SoftmaxPatchesConfig:
+    """A softmax over sixteen patterns for each patch of 2×2 pixels, in closed form."""
+
+    kind: Literal["softmax-patches"] = field(default="softmax-patches", kw_only=True)
+
+    def build(self, event_shape: tuple[int, ...], levels: int) -> SoftmaxPatches:
+        """The model, uniform; raises `ValueError` for events it is not for."""
+        return SoftmaxPatches(event_shape, levels)
+
+
+@dataclass(frozen=True)
+class TrainingImagesConfig:
+    """A class for each training image."""
+
+    kind: Literal["training-images"] = field(default="training-images", kw_only=True)
+
+    def build(self, event_shape: tuple[int, ...], levels: int) -> TrainingImages:
+        """The model of an empty set."""
+        return TrainingImages(event_shape, levels)
 
 
 def binary_patches(x: Tensor, levels: int) -> Tensor:

@@ -47,10 +47,11 @@ def check_integers(x: Tensor, levels: int) -> Tensor:
     """Events `(b, …)` as int64; raises `ValueError` for other numbers than integers, or levels out of range, with the row."""
     if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         raise ValueError(f"expected integer levels 0 … {levels - 1}, got {x.dtype}")
+    x = x.long()
     out = ((x < 0) | (x >= levels)).flatten(1).any(1)
     if out.any():
         raise ValueError(f"row {int(out.nonzero()[0])} has a level outside 0 … {levels - 1}")
-    return x.long()
+    return x
 
 
 def check_level_zero(sigma: float | Tensor) -> None:

@@ -155,10 +155,17 @@ def standard(like: Tensor) -> Normal:
     return Normal(torch.zeros_like(like), torch.zeros_like(like))
 
 
+class Bounded(Protocol):
+    """A model with a lower bound on its log-density, or the log-density itself."""
+
+    def log_density_bound(self, x: Tensor, draws: int = 1, *, generator: torch.Generator | None = None) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class EvidenceBound:
-    """−(importance-weighted) evidence lower bound, nats per example."""
+    """−(importance-weighted) evidence lower bound, nats per example; −log p of models whose likelihood is exact."""
 
+    kind: Literal["likelihood"] = field(default="likelihood", kw_only=True)
     draws: int = 1
     """importance samples"""
 
@@ -167,7 +174,7 @@ class EvidenceBound:
             raise ValueError(f"a bound needs at least 1 draw, got {self.draws}")
 
     def __call__(
-        self, model: HierarchicalVAE, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
+        self, model: Bounded, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Loss:
         return Loss(-model.log_density_bound(x, self.draws, generator=generator), None, {})
 

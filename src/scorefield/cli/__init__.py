@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"scorefield: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt as stop:
-        kept = " and what is computed is kept: the same command goes on" if arguments[:1] in (["evaluate"], ["logprob"]) else ""
+        goes_on = arguments[:1] in (["evaluate"], ["logprob"], ["compare"])
+        kept = " and what is computed is kept: the same command goes on" if goes_on else ""
         print(f"scorefield: interrupted; nothing was left half written{kept}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
@@ -64,6 +65,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
         print(f"scorefield {__version__}")
         return 0
+    from scorefield.cli.compare import Compare
     from scorefield.cli.compose import Compose
     from scorefield.cli.data import DataCommand
     from scorefield.cli.demo import Demo
@@ -78,7 +80,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
     commands: dict[str, Any] = {
         "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
-        "logprob": LogProb, "logz": LogZ, "compose": Compose, "inpaint": Inpaint, "verify": Verify,
+        "logprob": LogProb, "logz": LogZ, "compare": Compare, "compose": Compose, "inpaint": Inpaint, "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"
     if not arguments:

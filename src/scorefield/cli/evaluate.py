@@ -11,7 +11,16 @@ from tyro.conf import Positional, arg
 
 from scorefield.cli.display import evaluation_bar, say, show_records, tracked
 from scorefield.data import open_data
-from scorefield.experiment import LIKELIHOOD_ROWS, Effort, SamplerOptions, evaluate, levels_walked, read_run, sampler_named
+from scorefield.experiment import (
+    LIKELIHOOD_ROWS,
+    Effort,
+    SamplerOptions,
+    evaluate,
+    levels_walked,
+    read_run,
+    sampler_name,
+    sampler_named,
+)
 from scorefield.experiment.evaluate import check_numbers
 from scorefield.persistence import load
 from scorefield.report import write_report
@@ -54,7 +63,7 @@ class Evaluate:
         sampler = sampler_named(self.options, model)
         reading = run.reading if self.data is None else replace(run.reading, only=())
         data = open_data(self.data or run.data, reading, progress=tracked)
-        say(f"{self.options.sampler}: {levels_walked(sampler, model)}")
+        say(f"{sampler_name(self.options, model)}: {levels_walked(sampler, model)}")
         held_out = len(data.splits["test"].x)
         with evaluation_bar(sampler, min(self.n, held_out), min(self.likelihood_rows, held_out)) as (watch, watch_rows):
             records, written = evaluate(

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from scorefield.cli.display import sampling_bar, say
 from scorefield.experiment import complete, completer, in_precision, read_incomplete, write_completions
 from scorefield.experiment.inpaint import CHUNK, Method, check_completions
-from scorefield.persistence import load
+from scorefield.persistence import load_score
 from scorefield.training.config import Precision
 
 
@@ -53,7 +53,7 @@ class Inpaint:
 
     def __call__(self) -> int:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load(self.model, device=device)
+        model = load_score(self.model, device=device)
         incomplete = read_incomplete(self.image, self.mask, model.spec)
         images = len(incomplete.pixels)
         check_completions(self.out, images, self.n, model.spec, self.overwrite)

@@ -15,7 +15,7 @@ from scorefield.data import open_data, read_all
 from scorefield.errors import UserError
 from scorefield.experiment import Effort, check_data, logprob, read_run
 from scorefield.experiment.logprob import check_table, in_levels_of, rows_to_compute, smallest_p_value, write_table
-from scorefield.persistence import load
+from scorefield.persistence import load_score
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class LogProb:
         if self.n is not None and self.n < 1:
             raise UserError(f"-n must be at least 1, got {self.n}")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load(self.run, device=device)
+        model = load_score(self.run, device=device)
         own = open_data(run.data, run.reading, progress=tracked)
         names: list[str] = []
         if self.split is not None:

@@ -31,7 +31,7 @@ from scorefield.experiment.logz import (
     write_log_z,
 )
 from scorefield.likelihood import Partition, bits_per_dim
-from scorefield.persistence import load
+from scorefield.persistence import load_score
 
 WIDE = 120
 """of the table where the output is no terminal"""
@@ -67,7 +67,7 @@ class LogZ:
         if self.rows < 0 or self.rows == 1:
             raise UserError(f"--rows must be 0 or at least 2, got {self.rows}")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = energy_of(load(self.run, device=device), self.run)
+        model = energy_of(load_score(self.run, device=device, many_levels=False), self.run)
         with method_bars() as watch:
             found = log_partition(model, self.options, seed=self.seed, watch=watch)
         show(found)
@@ -119,10 +119,15 @@ def show(found: list[Partition]) -> None:
 def say_rows(rows: HeldOut, z: Partition, event_shape: tuple[int, ...]) -> None:
     """Both likelihoods and their gap."""
     say(f"log Z by {z.method}: {z.log_z:.3f} ± {z.se:.2g} nats")
-    for name, (value, se) in (("normalised energy", rows.energy), ("probability flow", rows.flow)):
+    for name, estimate in (("normalised energy", rows.energy), ("probability flow", rows.flow)):
+        if estimate is None:
+            continue
+        value, se = estimate
         text = f"{rows.rows} held-out rows, {name}: {value:.2f} ± {se:.2g} nats"
         if len(event_shape) == 3:
             bits, spread = (float(bits_per_dim(torch.tensor(v), event_shape)) for v in (value, se))
             text += f", {bits:.3f} ± {abs(spread):.2g} bits/dim"
         say(text)
-    say(f"gap, energy less flow: {rows.gap.value:.2f} ± {rows.gap.se:.2g} nats (0 if the energy solved Fokker–Planck)")
+    if rows.gap is not None:
+        value, se = rows.gap
+        say(f"gap, energy less flow: {value:.2f} ± {se:.2g} nats (0 if the energy solved Fokker–Planck)")

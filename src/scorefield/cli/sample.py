@@ -17,6 +17,7 @@ from scorefield.experiment import (
     guided,
     in_precision,
     levels_walked,
+    sampler_name,
     sampler_named,
     write_samples,
 )
@@ -74,5 +75,5 @@ class Sample:
             )  # fmt: skip
         walked = levels_walked(sampler, model)
         of_class = "" if self.class_ is None else f" of class {self.class_}, guidance {self.guidance:g},"
-        say(f"wrote {self.out}: {self.n} samples{of_class} by {self.options.sampler} ({walked}), seed {self.seed}")
+        say(f"wrote {self.out}: {self.n} samples{of_class} by {sampler_name(self.options, model)} ({walked}), seed {self.seed}")
         return 0

@@ -15,7 +15,7 @@ from scorefield.cli.parse import Given, with_kinds
 from scorefield.data import Data
 from scorefield.errors import UserError
 from scorefield.experiment import Run, Trained, read_run, train
-from scorefield.persistence import Model
+from scorefield.persistence import AnyModel
 from scorefield.recipes import recipe, recipe_for
 from scorefield.training import Training
 from scorefield.training.loop import Watcher
@@ -66,7 +66,7 @@ class Train:
         run = replace(self.run, data=self.data)
         with ExitStack() as stack:
 
-            def started(resolved: Run, data: Data, model: Model) -> Watcher:
+            def started(resolved: Run, data: Data, model: AnyModel) -> Watcher:
                 describe(resolved, data, model)
                 return stack.enter_context(training_bar(resolved.training))
 
@@ -76,7 +76,7 @@ class Train:
         return report(done, self.data, self.out)
 
 
-def describe(run: Run, data: Data, model: Model) -> None:
+def describe(run: Run, data: Data, model: AnyModel) -> None:
     """Say what is about to be trained."""
     rows = len(data.splits["train"].x)
     weights = sum(p.numel() for p in model.parameters()) / 1e6

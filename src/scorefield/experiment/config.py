@@ -1,6 +1,7 @@
 """One frozen dataclass tree is one run: run.json holds it, recipes return it, the command line is derived from it."""
 
 import dataclasses
+import math
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor
 from tyro.conf import Fixed, Suppress, arg
 
+from scorefield.baselines import BaselineConfig, EvidenceBound
 from scorefield.data import Reading
 from scorefield.data.scaling import Scaling
 from scorefield.errors import UserError
+from scorefield.interfaces import Objective
 from scorefield.likelihood import dequantise
 from scorefield.models import Parameterisation
-from scorefield.networks import MLPConfig, NetworkConfig, UNetConfig
-from scorefield.objectives import DenoisingScoreMatching
-from scorefield.persistence import from_json, to_json
+from scorefield.networks import MLPConfig, UNetConfig
+from scorefield.objectives import DenoisingScoreMatching, PersistentChains
+from scorefield.persistence import Architecture, from_json, to_json
 from scorefield.system import write_durably
 from scorefield.training import Training
 
@@ -31,7 +34,8 @@ class Run:
     """A whole training run.
 
     Raises:
-        UserError: a label_dropout without which one of the two scores would never be learnt, or `across_levels` without energy.
+        UserError: a label_dropout without which one of the two scores would never be learnt, or settings that do not go
+            together: an objective that is not for the network, noise levels that are not for the objective.
     """
 
     data: Annotated[str, Fixed, Suppress] = "digits"
@@ -39,7 +43,7 @@ class Run:
     recipe: Annotated[str, Fixed, Suppress] = ""
     """the recipe this run began from"""
     reading: Reading = field(default_factory=Reading)
-    network: NetworkConfig = field(default_factory=UNetConfig)
+    network: Architecture = field(default_factory=UNetConfig)
     energy: bool = False
     """learn a log-density whose gradient is the score, instead of the score itself"""
     conditional: bool = False
@@ -51,17 +55,49 @@ class Run:
     """smallest and largest noise level, in units of the data's standard deviation"""
     dequantise: bool = True
     """add fresh uniform noise, as wide as a level, to integer data in every batch; likelihoods of integers need it"""
-    objective: DenoisingScoreMatching = field(default_factory=DenoisingScoreMatching)
+    objective: DenoisingScoreMatching | PersistentChains | EvidenceBound = field(default_factory=DenoisingScoreMatching)
     training: Annotated[Training, arg(name="")] = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         if not 0 < self.label_dropout < 1:
             raise UserError(f"--label-dropout must be between 0 and 1, got {self.label_dropout}")
-        if self.objective.across_levels and not self.energy:
-            raise UserError("--objective.across-levels is for energies: give --energy as well")
+        objective, network, (low, high) = self.objective, self.network, self.sigma_range
+        if isinstance(network, BaselineConfig) != isinstance(objective, EvidenceBound):
+            raise UserError(
+                f"--network.kind {network.kind} cannot be learnt by --objective.kind {objective.kind}: scores and energies are "
+                f"learnt by denoising or persistent-chains, other families by likelihood; --recipe {network.kind} has both, if "
+                "there is one"
+            )
+        if isinstance(network, BaselineConfig) and (self.energy or self.conditional):
+            raise UserError(f"--energy and --conditional are for scores, and {network.kind} is none: leave them out")
+        if isinstance(objective, DenoisingScoreMatching):
+            if objective.across_levels and not self.energy:
+                raise UserError("--objective.across-levels is for energies: give --energy as well")
+            if not 0 < low < high < math.inf:
+                raise UserError(f"--sigma-range must satisfy 0 < low < high < inf, got {low:g} {high:g}")
+        if isinstance(objective, PersistentChains):
+            if not self.energy or self.conditional:
+                raise UserError("--objective.kind persistent-chains is for energies without classes: give --energy as well")
+            if not 0 < low == high < math.inf:
+                raise UserError(f"persistent chains live at one level: give --sigma-range LEVEL LEVEL, got {low:g} {high:g}")
+
+    @property
+    def of_integers(self) -> bool:
+        """Whether the model is of the raw integers themselves."""
+        return isinstance(self.network, BaselineConfig)
+
+    def loss(self, event_shape: tuple[int, ...]) -> Objective:
+        """The objective for such events, with its state at the beginning if it has one."""
+        objective = self.objective
+        return objective.build(event_shape) if isinstance(objective, PersistentChains) else objective  # type: ignore[return-value]
 
     def encode(self, raw: Tensor, scaling: Scaling, generator: torch.Generator) -> Tensor:
-        """Raw data as the model sees it in training: scaled, float32; integers with uniform noise, unless that was left out."""
+        """Raw data as the model sees it in training: scaled, float32; integers with uniform noise, unless that was left out.
+
+        Models of integers see them as they are.
+        """
+        if self.of_integers:
+            return raw.long()
         noised = self.dequantise and scaling.levels is not None
         return scaling.encode(dequantise(raw, generator) if noised else raw).float()  # scaled in the data's own precision
 

@@ -9,17 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.baselines import Baseline
 from scorefield.data import Data, ScaledRows, random_rows
 from scorefield.errors import UserError
 from scorefield.experiment.config import Run
 from scorefield.experiment.likelihood import Effort, check_finite, log_densities, summary, unit_of
+from scorefield.experiment.probability import energy_records, probability_records
 from scorefield.experiment.sample import Film, Watch, arrays, write_picture
 from scorefield.experiment.samplers import in_precision
-from scorefield.interfaces import State
+from scorefield.interfaces import Score, State
 from scorefield.likelihood import prior_mismatch
 from scorefield.metrics import Features, PixelPCA, Record, evaluate_samples, nearest
-from scorefield.models import ModelSpec
-from scorefield.persistence import Model
+from scorefield.metrics.record import finite
+from scorefield.models import EnergyModel, ModelSpec
+from scorefield.objectives import DenoisingScoreMatching
+from scorefield.persistence import AnyModel
 from scorefield.plots import bound_by_sigma, figure_png, learning_curve, loss_by_sigma, neighbour_rows, scatter
 from scorefield.randomness import keyed_generator
 from scorefield.samplers import CHUNK, StartingSampler, generate
@@ -40,7 +44,7 @@ NEIGHBOUR_ROWS, NEIGHBOURS = 8, 7
 
 def evaluate(
     run: Run,
-    model: Model,
+    model: AnyModel,
     data: Data,
     folder: Path,
     sampler: StartingSampler,
@@ -92,10 +96,12 @@ def evaluate(
     drawn = torch.cat([x.cpu() for x in chunks])
     samples = spec.scaling.encode(spec.scaling.decode(drawn))  # what a user gets: clipped and rounded to the data's levels
     features = features or PixelPCA.fit(train[random_rows(len(train), PCA_ROWS, seed, "components")])
-    rows = random_rows(len(test), LOSS_ROWS, seed, "loss")
-    raw = torch.from_numpy(np.array(data.splits["test"].x[rows]))
-    held_out = run.encode(raw, spec.scaling, keyed_generator(seed, "evaluation, dequantise"))
-    records = losses(run, model, held_out, rows_of(labels, rows), device, seed)
+    records = []
+    if not isinstance(model, Baseline) and isinstance(run.objective, DenoisingScoreMatching):
+        rows = random_rows(len(test), LOSS_ROWS, seed, "loss")
+        raw = torch.from_numpy(np.array(data.splits["test"].x[rows]))
+        held_out = run.encode(raw, spec.scaling, keyed_generator(seed, "evaluation, dequantise"))
+        records = losses(run.objective, model, held_out, rows_of(labels, rows), device, seed)
     records += evaluate_samples(samples, train, test, features, seed=seed, memorisation=own)
     records += densities
     if not own:
@@ -105,7 +111,8 @@ def evaluate(
     if own and len(spec.event_shape) == 3:
         written.append(neighbour_picture(spec, samples[:NEIGHBOUR_ROWS], train, folder / "neighbours.png"))
     written += [*curves(folder), folder / "evaluation.json"]
-    write_durably(folder / "evaluation.json", json.dumps([asdict(r) for r in records], indent=2) + "\n")
+    content = json.dumps(finite([asdict(r) for r in records]), indent=2, allow_nan=False)
+    write_durably(folder / "evaluation.json", content + "\n")
     return records, written
 
 
@@ -138,9 +145,16 @@ def rows_of(labels: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
 
 
 @torch.no_grad()
-def losses(run: Run, model: Model, test: Tensor, cond: Tensor | None, device: torch.device | str, seed: int) -> list[Record]:
+def losses(
+    objective: DenoisingScoreMatching,
+    model: Score,
+    test: Tensor,
+    cond: Tensor | None,
+    device: torch.device | str,
+    seed: int,
+) -> list[Record]:
     """The denoising objective on held-out data: at noise levels spread over its distribution, and their mean."""
-    objective = replace(run.objective, across_levels=0.0)
+    objective = replace(objective, across_levels=0.0)
     quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
     found: list[tuple[float, Tensor]] = []
     for index, sigma in enumerate(objective.noise.quantile(quantiles, model.sigma_range).tolist()):
@@ -159,7 +173,7 @@ def losses(run: Run, model: Model, test: Tensor, cond: Tensor | None, device: to
 
 
 def likelihoods(
-    model: Model,
+    model: AnyModel,
     data: Data,
     folder: Path,
     n: int,
@@ -174,6 +188,11 @@ def likelihoods(
         return [], []
     rows = np.array(test[random_rows(len(test), n, seed, "likelihood")])
     cache = folder / LIKELIHOOD_FILE
+    train = data.splits["train"].x
+    if isinstance(model, Baseline):
+        return probability_records(model, train, rows, seed, watch), []
+    if isinstance(model, EnergyModel) and spec.sigma_range[0] == spec.sigma_range[1]:
+        return energy_records(model, train, rows, seed, watch), []
     found = check_finite(log_densities(model, rows, effort, seed=seed, device=device, cache=cache, watch=watch))
     written = [cache]
     if len(found.terms) > 1:
@@ -181,7 +200,7 @@ def likelihoods(
         written.append(folder / "bound_by_sigma.png")
         figure = bound_by_sigma(abs(unit.factor) * found.terms, spec.sigma_range, unit.short)
         write_durably(written[-1], figure_png(figure))
-    return [*summary(found, spec, data.splits["train"].x, rows, seed), lost_by_prior(spec, data)], written
+    return [*summary(found, spec, train, rows, seed), lost_by_prior(spec, data)], written
 
 
 def lost_by_prior(spec: ModelSpec, data: Data) -> Record:

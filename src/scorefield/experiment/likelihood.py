@@ -209,11 +209,21 @@ def summary(found: LogDensities, spec: ModelSpec, train: np.ndarray, rows: np.nd
     ]
     refined = torch.from_numpy(factor * found.refinement[~np.isnan(found.refinement)])
     records.append(Record(f"{name}, change by half the steps", *mean_estimate(refined), len(refined), unit, seed))
-    if levels is not None:
-        bits = torch.from_numpy(independent_pixels(train, rows, levels))
-        records.append(Record(f"{name}, independent pixels", *mean_estimate(bits), n, unit, None))
-        records.append(Record(f"{name}, uniform", math.log2(levels), None, n, unit, None))
-    return records
+    return records + references(spec, train, rows)
+
+
+def references(spec: ModelSpec, train: np.ndarray, rows: np.ndarray) -> list[Record]:
+    """What a model of integer rows must beat."""
+    name, short, _ = unit_of(spec)
+    levels = spec.scaling.levels
+    if levels is None:
+        return []
+    unit = f"{short} of {levels} levels"
+    bits = torch.from_numpy(independent_pixels(train, rows, levels))
+    return [
+        Record(f"{name}, independent pixels", *mean_estimate(bits), len(rows), unit, None),
+        Record(f"{name}, uniform", math.log2(levels), None, len(rows), unit, None),
+    ]
 
 
 def independent_pixels(train: np.ndarray, rows: np.ndarray, levels: int) -> np.ndarray:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.densities import gaussian
 from scorefield.densities.confinement import check_confined
 from scorefield.errors import UserError
 from scorefield.experiment.likelihood import CHUNK, Effort, check_finite, encoded, log_densities
@@ -22,11 +22,12 @@ from scorefield.likelihood import (
     FlowLikelihood,
     Partition,
     flow_importance,
+    geometric_path,
     noise_path,
     quadrature,
     raw_log_density,
 )
-from scorefield.metrics.record import Estimate
+from scorefield.metrics.record import Estimate, finite
 from scorefield.models import EnergyModel
 from scorefield.persistence import FORMAT_VERSION, Model
 from scorefield.randomness import keyed_generator
@@ -110,6 +111,8 @@ def log_partition(
     found: list[Partition] = []
     try:
         check_level(sigma, model.sigma_range)
+        if model.sigma_range[0] == model.sigma_range[1]:
+            return by_tempering(model, options, stream, counted)
         if not sigma < model.sigma_range[1]:
             raise ValueError(f"--sigma must be below the model's largest level {model.sigma_range[1]:g}, got {sigma:g}")
         check_confined(model, shape, sigma)
@@ -129,6 +132,25 @@ def log_partition(
     except ValueError as error:
         raise UserError(str(error)) from error
     return found
+
+
+def by_tempering(
+    model: EnergyModel,
+    options: LogZOptions,
+    stream: Callable[[str], torch.Generator],
+    counted: Callable[[str, int], Callable[[int], None]],
+) -> list[Partition]:
+    """AIS and SMC of an energy of one noise level: from a Gaussian of the data's variance, by its powers and HMC."""
+    sigma, shape = model.sigma_range[0], model.event_shape
+    check_confined(model, shape, sigma)
+    base = gaussian(torch.zeros(shape, device=next(model.parameters()).device), 1 + sigma**2)
+    path = geometric_path(base, model, sigma, options.rungs)
+    walk = Annealing(options.particles, HMC(max(options.leapfrog, 3)), pilot=min(32, options.particles))
+    sizes = walk.step_sizes(path, generator=stream("pilot"), watch=counted("pilot", options.rungs))
+    return [
+        walk.importance(path, sizes, generator=stream("AIS"), watch=counted("AIS", options.rungs)),
+        walk.sequential(path, sizes, generator=stream("SMC"), watch=counted("SMC", options.rungs)),
+    ]
 
 
 def by_quadrature(model: EnergyModel, shape: tuple[int, ...], sigma: float, watch: Callable[[int], None]) -> Partition:
@@ -163,24 +185,27 @@ class HeldOut:
 
     energy: Estimate
     """by the energy, less log Z; its standard error has that of log Z in it"""
-    flow: Estimate
-    """by the probability flow of the energy's scores"""
-    gap: Estimate
+    flow: Estimate | None
+    """by the probability flow of the energy's scores; an energy of one noise level has none"""
+    gap: Estimate | None
     """energy less flow, row by row: 0 for an energy that solves the Fokker–Planck equation"""
     rows: int
 
 
 def held_out(model: EnergyModel, raw: np.ndarray, z: Partition, *, seed: int = 0, watch: Callable[[int], None]) -> HeldOut:
     """What both make of raw rows `(n, *event)`, at the level of log Z, which is the model's smallest."""
-    effort = Effort(draws=0)
     device = next(model.parameters()).device
-    flow = check_finite(log_densities(model, raw, effort, seed=seed, device=device, watch=watch))
+    low, high = model.sigma_range
     values = []
     with torch.no_grad():
         for chunk, part in enumerate(torch.from_numpy(np.array(raw)).split(CHUNK)):
             x = encoded(model.spec, part, seed, "rows", chunk).to(device)  # with the noise that the flow's rows have
             values.append(model.log_density(x, z.sigma).double().cpu() - z.log_z)
     energy = raw_log_density(torch.cat(values), model.spec.scaling, model.event_shape)
+    if low == high:
+        watch(len(raw))
+        return HeldOut(with_shared_error(energy, z.se), None, None, len(raw))
+    flow = check_finite(log_densities(model, raw, Effort(draws=0), seed=seed, device=device, watch=watch))
     by_flow = torch.from_numpy(flow.log_density)
     return HeldOut(
         with_shared_error(energy, z.se), with_shared_error(by_flow, 0.0), with_shared_error(energy - by_flow, z.se), len(raw)
@@ -203,12 +228,3 @@ def write_log_z(found: list[Partition], rows: HeldOut | None, path: Path) -> Non
         "held_out": None if rows is None else asdict(rows),
     }
     write_durably(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def finite(content: Any) -> Any:
-    """The same with null for numbers that JSON has not."""
-    if isinstance(content, dict):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import torch
 
+from scorefield.baselines import Baseline, Drawing
 from scorefield.errors import UserError
 from scorefield.interfaces import Score, check_sigma
-from scorefield.persistence import Model
+from scorefield.persistence import AnyModel
 from scorefield.processes import PROCESSES, ProcessName
 from scorefield.samplers import (
     DDIM,
@@ -36,6 +37,7 @@ SamplerName = Literal[
     "predictor-corrector", "churn", "annealed-langevin", "langevin",
 ]  # fmt: skip
 NamedSampler = Descent | AnnealedLangevin | Langevin
+AnySampler = NamedSampler | Drawing
 SAMPLERS: dict[SamplerName, NamedSampler] = {
     "heun": Heun(),
     "euler": Euler(),
@@ -52,6 +54,8 @@ SAMPLERS: dict[SamplerName, NamedSampler] = {
     # a level at which neighbouring modes still touch: at σ_min the chain would not move
     "langevin": Langevin(sigma=0.3, to_zero=True),
 }
+LONG_CHAIN = 5000
+"""steps of langevin for an energy of one level: the way from noise to data is long where no level helps"""
 MOST = 1_000_000
 """steps, or evaluations: what a slip of the keyboard exceeds"""
 
@@ -60,8 +64,9 @@ MOST = 1_000_000
 class SamplerOptions:
     """Which sampler, and how it differs from its defaults."""
 
-    sampler: SamplerName = "heun"
-    """the probability flow (heun to dpm-solver-3m), fresh noise (ancestral to churn), Langevin dynamics (all levels, or one)"""
+    sampler: SamplerName | None = None
+    """the probability flow (heun to dpm-solver-3m), fresh noise (ancestral to churn), Langevin dynamics (all levels, or one);
+    by default heun, or langevin for an energy of one level. Models of other families draw by themselves"""
     steps: int | None = None
     """noise levels to walk, or steps of langevin; the sampler's own number if not given"""
     nfe: int | None = None
@@ -89,13 +94,26 @@ TAKERS: dict[str, list[SamplerName]] = {
 """which samplers have an option"""
 
 
-def sampler_named(options: SamplerOptions, model: Score) -> NamedSampler:
+def sampler_name(options: SamplerOptions, model: AnyModel) -> str:
+    """What the sampler for `model` is called."""
+    if isinstance(model, Baseline):
+        return "its own law"
+    low, high = model.sigma_range
+    return options.sampler or ("langevin" if low == high else "heun")
+
+
+def sampler_named(options: SamplerOptions, model: AnyModel) -> AnySampler:
     """The sampler for `model`.
 
     Raises:
         UserError: an unknown name, an option the sampler does not have, a number it cannot take, levels it cannot walk.
     """
-    name = options.sampler
+    if isinstance(model, Baseline):
+        for option, value in vars(options).items():
+            if value is not None:
+                raise UserError(f"--{option.replace('_', '-')} is for scores, and this model draws by itself: leave it out")
+        return Drawing()
+    name: SamplerName = sampler_name(options, model)  # type: ignore[assignment]
     check_choice("sampler", name, SAMPLERS)
     changes: dict[str, Any] = {option: getattr(options, option) for option in TAKERS if getattr(options, option) is not None}
     for option in changes:
@@ -105,6 +123,9 @@ def sampler_named(options: SamplerOptions, model: Score) -> NamedSampler:
         if option in changes:
             check_choice(option, changes[option], choices)
             changes[option] = choices[changes[option]]
+    if name == "langevin" and model.sigma_range[0] == model.sigma_range[1]:
+        changes.setdefault("sigma", model.sigma_range[0])
+        changes["steps"] = LONG_CHAIN
     steps = steps_asked(name, options)
     if steps is not None:
         changes["steps"] = steps
@@ -159,8 +180,10 @@ def steps_within(name: SamplerName, nfe: int) -> int:
     return steps
 
 
-def levels_walked(sampler: NamedSampler, model: Score) -> str:
+def levels_walked(sampler: AnySampler, model: AnyModel) -> str:
     """In words: the levels that the sampler walks, what they end at, and what each sample costs."""
+    if isinstance(sampler, Drawing) or isinstance(model, Baseline):
+        return "exact draws"
     cost = "" if sampler.nfe is None else f"; {sampler.nfe} evaluations each"
     if isinstance(sampler, Langevin):
         return f"{sampler.steps} steps at level {sampler.sigma:g}{cost}"
@@ -175,11 +198,13 @@ def levels_walked(sampler: NamedSampler, model: Score) -> str:
     return f"{sampler.steps} levels from {high:g} to {low:g}, {limit}{cost}"
 
 
-def in_precision(model: Model, precision: Precision, device: torch.device, sampler: object = None) -> Score:
+def in_precision(model: AnyModel, precision: Precision, device: torch.device, sampler: object = None) -> Score:
     """The model as it is sampled from: `auto` is bf16 where the device computes in it and the score is direct.
 
     Not for a sampler that measures its own error: it would take ever smaller steps to get below that of bf16.
     """
+    if isinstance(model, Baseline):
+        return model  # type: ignore[return-value]  # its sampler asks for no score
     direct = not hasattr(model, "log_density")
     if precision == "bf16" and not direct:
         raise UserError("--precision bf16 is for direct scores only: an energy's gradient needs float32")

@@ -1,6 +1,7 @@
 """From a run's configuration to a trained model in its folder."""
 
 import errno
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from scorefield.baselines import CLOSED_FORM
 from scorefield.data import Batches, Data, Progress, open_data, random_rows
 from scorefield.errors import RunError, UserError
 from scorefield.experiment.config import (
@@ -23,7 +25,7 @@ from scorefield.experiment.config import (
 )
 from scorefield.interfaces import Objective
 from scorefield.models import ModelSpec
-from scorefield.persistence import Model, ModelConfig, save_model
+from scorefield.persistence import AnyModel, ModelConfig, save_model
 from scorefield.randomness import derive_seed, keyed_generator
 from scorefield.system import remove_leftovers
 from scorefield.training import Outcome, Training, fit
@@ -53,7 +55,7 @@ def train(
     *,
     resume: bool = False,
     progress: Progress = lambda items, label, total: items,
-    started: Callable[[Run, Data, Model], Watcher] = lambda run, data, model: lambda step, fields: None,
+    started: Callable[[Run, Data, AnyModel], Watcher] = lambda run, data, model: lambda step, fields: None,
 ) -> Trained:
     """Train `run` into `folder` (new or empty; with `resume`, one that holds the same run).
 
@@ -73,7 +75,8 @@ def train(
     elif folder.exists() and (not folder.is_dir() or any(p.suffix != ".part" for p in folder.iterdir())):
         raise UserError(f"{folder} is already used: give another --out, or --resume to go on with the run there")
 
-    if resume and (folder / "model.safetensors").exists() and not checkpoints(folder / "checkpoints"):
+    counted = isinstance(run.network, CLOSED_FORM)
+    if resume and not counted and (folder / "model.safetensors").exists() and not checkpoints(folder / "checkpoints"):
         raise UserError(
             f"{folder} holds a model and no checkpoint to go on from: put its checkpoints/ back, or train into another --out"
         )
@@ -81,7 +84,7 @@ def train(
     rank, processes = accelerator.process_index, accelerator.num_processes
     with accelerator.main_process_first():
         data = open_data(run.data, run.reading, progress=progress)
-    run = replace(run, training=run.training.resolved(accelerator.device, energy=run.energy))
+    run = replace(run, training=run.training.resolved(accelerator.device, energy=run.energy or run.of_integers))
     file = RunFile(run, data.fingerprint, processes, made_with(str(accelerator.device)))
     if stored is not None:
         check_same_circumstances(stored, file)
@@ -97,21 +100,23 @@ def train(
             return x, None
         return x, dropped(labels, run.label_dropout, keyed_generator(run.training.seed, "labels", step, rank))
 
-    model = build_model(run, data)
-    probe(model, run.objective, encode(batches.at(0)[0][:2]))
+    model, objective = build_model(run, data), run.loss(data.event_shape)
+    probe(model, run.loss(data.event_shape), encode(batches.at(0)[0][:2]))
     if accelerator.is_main_process:
         make_folder(folder)
         remove_leftovers(folder)
         if stored is None or stored.run != run:
             write_run(file, folder)
     accelerator.wait_for_everyone()
+    if counted:
+        return fitted(run, data, model, folder, changes, accelerator)
 
     held_out = data.splits["validation"]
     rows = validation_halves(len(held_out.x))[0][:VALIDATION_ROWS]
     labels = torch.from_numpy(held_out.labels[rows]) if run.conditional and held_out.labels is not None else None
     state, outcome = fit(
         model,
-        run.objective,
+        objective,
         batch,
         run.training,
         folder,
@@ -120,9 +125,20 @@ def train(
         watch=started(run, data, model) if accelerator.is_main_process else lambda step, fields: None,
     )
     if accelerator.is_main_process:
-        save_model(state.average, run.network, folder)  # type: ignore[arg-type]
+        save_model(state.chosen, run.network, folder)  # type: ignore[arg-type]
     accelerator.wait_for_everyone()
     accelerator.end_training()
+    return Trained(run, data, outcome, changes, accelerator.is_main_process)
+
+
+def fitted(run: Run, data: Data, model: AnyModel, folder: Path, changes: list[str], accelerator: Accelerator) -> Trained:
+    """A model that is fitted by counting the training rows, in one step."""
+    began = time.monotonic()
+    if accelerator.is_main_process:
+        model.family.fit(torch.from_numpy(np.array(data.splits["train"].x)))  # type: ignore[union-attr, operator]
+        save_model(model, run.network, folder)
+    accelerator.wait_for_everyone()
+    outcome = Outcome(0, 1, time.monotonic() - began, None)
     return Trained(run, data, outcome, changes, accelerator.is_main_process)
 
 
@@ -132,7 +148,7 @@ def validation_halves(total: int) -> tuple[np.ndarray, np.ndarray]:
     return rows[: max(1, total // 2)], rows[total // 2 :]
 
 
-def build_model(run: Run, data: Data) -> Model:
+def build_model(run: Run, data: Data) -> AnyModel:
     """The run's model with fresh weights, a function of the seed; leaves the global random state as it was.
 
     Raises:
@@ -155,10 +171,12 @@ def dropped(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return torch.where(torch.rand(len(labels), generator=generator) < share, -1, labels)
 
 
-def probe(model: Model, objective: Objective, x: Tensor) -> None:
+def probe(model: AnyModel, objective: Objective, x: Tensor) -> None:
     """One loss and gradient, forgotten at once: what cannot be trained fails here, before anything is written."""
-    objective(model, x, generator=keyed_generator(0, "probe")).value.sum().backward()
-    model.zero_grad(set_to_none=True)
+    loss = objective(model, x, generator=keyed_generator(0, "probe")).value.sum()  # type: ignore[arg-type]
+    if loss.requires_grad:
+        loss.backward()
+        model.zero_grad(set_to_none=True)
 
 
 def inherit_resolved(asked: Training, stored: Training) -> Training:

@@ -46,14 +46,13 @@ def root(c: Tensor) -> Tensor:
 def jackknife(statistic: Callable[[Tensor, Tensor], float], a: Tensor, b: Tensor, blocks: int = 20) -> float | None:
     """Standard error of `statistic(a, b)` by leaving out one block of rows after the other, of both samples at once.
 
-    The rows must be in random order. Bias is not part of it. None for fewer than four rows.
+    The rows must be in random order. Bias is not part of it. None for fewer than four rows of one of them.
     """
-    n = min(len(a), len(b))
-    blocks = min(blocks, n // 2)
+    blocks = min(blocks, min(len(a), len(b)) // 2)
     if blocks < 2:
         return None
-    block = torch.arange(n) % blocks
-    left = torch.tensor([statistic(a[:n][block != i], b[:n][block != i]) for i in range(blocks)], dtype=torch.float64)
+    of_a, of_b = (torch.arange(len(rows)) % blocks for rows in (a, b))
+    left = torch.tensor([statistic(a[of_a != i], b[of_b != i]) for i in range(blocks)], dtype=torch.float64)
     return ((blocks - 1) * left.var(correction=0)).sqrt().item()
 
 

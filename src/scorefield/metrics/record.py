@@ -1,7 +1,8 @@
 """A measured number never goes without its standard error, its sample size and its unit."""
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -25,6 +26,15 @@ class Record:
     """examples on each side of the comparison"""
     unit: str
     seed: int | None
+
+
+def finite(content: Any) -> Any:
+    """The same, lists and dicts within too, with None for numbers that JSON has not: infinities and NaN."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def mean_estimate(values: Tensor) -> Estimate:

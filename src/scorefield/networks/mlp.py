@@ -1,5 +1,6 @@
 """A residual multilayer perceptron for vectors."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +11,7 @@ from scorefield.networks.embedding import ClassEmbedding, CoordinateEmbedding, N
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """A residual MLP; for vectors of any dimension.
+    """A residual MLP; for vectors of any dimension, and for small images, which it takes as vectors.
 
     Raises:
         ValueError: a number below 1, or negative `frequencies`.
@@ -30,14 +31,16 @@ class MLPConfig:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def build(self, event_shape: tuple[int, ...], classes: int = 0) -> "MLP":
-        """The network for vectors `(d,)`; raises `ValueError` for other events."""
-        if len(event_shape) != 1:
-            raise ValueError(f"network mlp takes vectors of shape (d,), got events of shape {event_shape}: use unet for images")
-        return MLP(event_shape[0], event_shape[0], self.width, self.blocks, self.frequencies, classes)
+        """The network for events of any shape."""
+        d = math.prod(event_shape)
+        return MLP(d, d, self.width, self.blocks, self.frequencies, classes)
 
 
 class MLP(nn.Module):
-    """net(x `(b, d)`, c_noise `(b,)`, cond `(b,)` or None) -> `(b, out)`; `out=0`: a scalar `(b,)` without bias."""
+    """net(x, c_noise `(b,)`, cond `(b,)` or None) for x of d numbers, `(b, d)` or `(b, *event)`: `(b, out)`, like x if out = d.
+
+    `out=0`: a scalar `(b,)` without bias.
+    """
 
     def __init__(self, d: int, out: int, width: int = 256, blocks: int = 3, frequencies: int = 6, classes: int = 0) -> None:
         super().__init__()
@@ -53,11 +56,13 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
         level = with_class(self.noise(c_noise), cond, self.labels)
-        h = self.enter(self.coordinates(x))
+        h = self.enter(self.coordinates(x.flatten(1) if x.ndim > 2 else x))
         for block in self.blocks:
             h = block(h, level)
         y = self.leave(nn.functional.silu(self.norm(h)))
-        return y[:, 0] if self.scalar else y
+        if self.scalar:
+            return y[:, 0]
+        return y.reshape(x.shape) if x.ndim > 2 else y
 
 
 class ResidualBlock(nn.Module):

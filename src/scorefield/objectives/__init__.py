@@ -3,6 +3,7 @@
 from scorefield.objectives.contrastive import (
     ContrastiveDivergence,
     NoiseContrastiveEstimation,
+    PersistentChains,
     PersistentContrastiveDivergence,
 )
 from scorefield.objectives.denoising import (
@@ -42,6 +43,7 @@ __all__ = [
     "NoiseContrastiveEstimation",
     "Operator",
     "OperatorRatio",
+    "PersistentChains",
     "PersistentContrastiveDivergence",
     "PowerWeighting",
     "PseudoLikelihood",

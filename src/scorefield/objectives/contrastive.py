@@ -16,7 +16,7 @@ arXiv:1809.01812 (ranking).
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -217,6 +217,37 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         if learning:
             self.replay[rows] = end.to(self.replay)
         return end
+
+
+@dataclass(frozen=True)
+class PersistentChains:
+    """Settings of `PersistentContrastiveDivergence` as plain values.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    kind: Literal["persistent-chains"] = field(default="persistent-chains", kw_only=True)
+    chains: int = 2048
+    """in the buffer, at least as many as a batch"""
+    steps: int = 20
+    """of MALA, which a batch of them takes in each step of training"""
+    fresh: float = 0.0
+    """share of chains that begin anew from noise each time they move"""
+    regularisation: float = 0.0
+    """weight of the squared log-densities, which keeps them near 0"""
+
+    def __post_init__(self) -> None:
+        check_counts(chains=self.chains, steps=self.steps)
+        check_share(fresh=self.fresh)
+        if not 0 <= self.regularisation < math.inf:
+            raise ValueError(f"regularisation must be at least 0, got {self.regularisation}")
+
+    def build(self, event_shape: tuple[int, ...]) -> PersistentContrastiveDivergence:
+        """The objective, its chains at N(0, I)."""
+        return PersistentContrastiveDivergence(
+            event_shape, self.chains, self.fresh, self.steps, regularisation=self.regularisation
+        )
 
 
 class NoiseContrastiveEstimation(nn.Module):

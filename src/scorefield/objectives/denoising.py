@@ -141,6 +141,7 @@ class DenoisingScoreMatching:
             without log-density if its derivative by the level is asked for.
     """
 
+    kind: Literal["denoising"] = field(default="denoising", kw_only=True)
     noise: Noise = field(default_factory=LogNormal)
     weighting: Weighting = field(default_factory=EDMWeighting)
     """w(σ); in Python any function of σ `(b,)` will do"""

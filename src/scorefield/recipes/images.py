@@ -41,7 +41,7 @@ def digits_energy() -> Run:
     costs is sharpness: Fréchet distance 2.5, where `--energy` alone has 0.26 to 0.32.
     """
     run = digits()
-    objective = replace(run.objective, across_levels=0.25)
+    objective = DenoisingScoreMatching(LogNormal(mean=-0.5, std=1.2), across_levels=0.25)
     return replace(run, recipe="digits-energy", energy=True, sigma_range=(0.1, 20.0), objective=objective)
 
 

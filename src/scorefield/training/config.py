@@ -60,6 +60,8 @@ class Training:
     """steps between lines in log.jsonl"""
     validate_every: int = 250
     """steps between validation losses"""
+    keep_best: bool = False
+    """keep the weights of the smallest validation loss instead of the last ones: for models that learn their data by heart"""
     threads: int | None = None
     """CPU threads; PyTorch's own choice if not given"""
 

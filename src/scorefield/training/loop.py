@@ -132,6 +132,8 @@ def fit(
                 if validation and (last or state.step % training.validate_every == 0):
                     record = recorder.validation_record(objective, validation)
                     fields["validation"] = record["loss"]
+                    if training.keep_best and state.step % training.validate_every == 0:  # not where an interruption fell
+                        state.judge(record["loss"])
                     if log is not None:
                         log.write(record)
                 if state.step % training.checkpoint_every == 0:

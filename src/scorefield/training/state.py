@@ -5,6 +5,7 @@ Batches and noise need no memory, being functions of (seed, step).
 """
 
 import json
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,19 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
+    best: nn.Module | None = None
+    """the average when its validation loss was smallest, where that is asked for"""
+    best_loss: float = math.inf
+
+    @property
+    def chosen(self) -> nn.Module:
+        """The weights to keep: the best, or the last."""
+        return self.average if self.best is None else self.best
+
+    def judge(self, validation: float) -> None:
+        """Remember the average if this is its smallest validation loss."""
+        if validation < self.best_loss:
+            self.best, self.best_loss = deepcopy(self.average), validation
 
     @classmethod
     def begin(cls, objective: Objective, model: nn.Module, training: Training) -> "TrainState":
@@ -66,6 +80,8 @@ class TrainState:
         local = self.train_step.rank_local
         named = {f"model.{k}": v[None] if k in local else v for k, v in self.train_step.state_dict().items()}
         named |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        if self.best is not None:
+            named |= {f"best.{k}": v for k, v in self.best.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             named |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
         return named
@@ -84,6 +100,9 @@ class TrainState:
         model = part("model.")
         self.train_step.load_state_dict({k: v[rank] if k in self.train_step.rank_local else v for k, v in model.items()})
         self.average.load_state_dict(part("average."))
+        if best := part("best."):
+            self.best = deepcopy(self.average)
+            self.best.load_state_dict(best)
         parameters = list(self.train_step.parameters())
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in part("optimizer.").items():
@@ -107,6 +126,8 @@ def save_checkpoint(
     path = folder / f"step-{state.step:08d}.safetensors"
     tensors = {k: v.detach().cpu().contiguous() for k, v in (state.tensors() | (of_all_processes or {})).items()}
     note = {"step": state.step, "seconds": state.seconds, "log_bytes": log_bytes}
+    if state.best is not None:
+        note["best_loss"] = state.best_loss
     write_durably(path, save(tensors, {"scorefield": json.dumps(note)}))
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
@@ -127,6 +148,7 @@ def restore_newest(state: TrainState, folder: Path, rank: int = 0) -> int:
             note = json.loads(file.metadata()["scorefield"])
             state.load_tensors({key: file.get_tensor(key) for key in file.keys()}, rank)  # noqa: SIM118
         state.step, state.seconds, log_bytes = note["step"], note["seconds"], note["log_bytes"]
+        state.best_loss = note.get("best_loss", math.inf)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"checkpoint {found[-1]} cannot be read ({error}): remove it to resume from the one before") from error
     return int(log_bytes)

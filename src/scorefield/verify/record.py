@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.metrics.record import finite
+
 STANDARD_ERRORS = 5
 ROUNDING = 1e-10
 
@@ -83,7 +85,3 @@ def together(left: Tensor, right: Tensor | float) -> tuple[Tensor, Tensor]:
     """Both sides in float64, of one shape, out of any graph."""
     pair = torch.broadcast_tensors(left.detach().double(), torch.as_tensor(right, dtype=torch.float64).detach())
     return pair[0], pair[1]
-
-
-def finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,11 +1,9 @@
 """report.html: one page about a run, with everything in it; nothing is loaded from elsewhere and nothing is executed."""
 
 import io
-import json
 import shlex
 from base64 import b64encode
 from html import escape
-from math import floor, isfinite, log10
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,6 +13,7 @@ from PIL import Image
 from scorefield.errors import UserError
 from scorefield.metrics.evaluation import REAL
 from scorefield.persistence import read_config
+from scorefield.report.page import HEAD, missing, number, read_json, row
 from scorefield.system import write_durably
 from scorefield.training import read_log
 
@@ -43,6 +42,10 @@ MEANINGS = {
     "bits per dimension, change by half the steps": BY_HALF,
     "bits per dimension, independent pixels": "What a histogram of each pixel alone would spend. A model should be well below.",
     "bits per dimension, uniform": "What knowing nothing would spend.",
+    "bits per dimension, exact": "What a lossless code built on the model spends on each number of an example, exactly: lower "
+    "is better.",
+    "bits per dimension, energy less log Z": "The same by the energy's log-density and an estimate of log Z, whose error is in "
+    "the standard error.",
     "log-density, probability flow": "Higher is better; in the units of the data, by the density of the probability flow.",
     "log-density, evidence bound": BY_BOUND,
     "log-density, change by half the steps": BY_HALF,
@@ -70,47 +73,9 @@ WHERE = {"neighbours.png": ", for images, on the run's own data", "bound_by_sigm
 PIXEL_ART = ("samples.png", "film.gif", "neighbours.png")
 OF_VECTORS = {"samples.png": " (orange) over held-out data (grey)", "film.gif": ", the first two coordinates"}
 
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title – scorefield report</title>
-<style>
-:root { color-scheme: light; --ink: #1d2733; --soft: #52606d; --line: #d9dfe5; --tint: #f5f7f9; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: #fff; color: var(--ink);
-       font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-p { margin: .5rem 0; }
-.soft, figcaption, .meaning td { color: var(--soft); font-size: .9rem; }
-.pictures { display: grid; margin-top: 1.5rem; gap: 1.5rem;
-            grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
-figure { margin: 0; }
-figure h2 { margin-top: 0; }
-img { display: block; max-width: 100%; height: auto; margin-bottom: .4rem; }
-img.pixels { image-rendering: pixelated; }
-table { border-collapse: collapse; width: 100%; }
-th, td { padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top; font-variant-numeric: tabular-nums; }
-thead th { border-bottom: 2px solid var(--line); font-size: .9rem; }
-tbody th { font-weight: 600; }
-.meaning td { padding-top: 0; padding-bottom: .7rem; border-bottom: 1px solid var(--line); }
-data { white-space: nowrap; }
-@media (max-width: 30rem) { table { font-size: .85rem; } }
-@media (max-width: 22rem) { data { white-space: normal; } }
-summary { cursor: pointer; font-weight: 600; padding: .4rem 0; }
-dl { margin: 0; display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .1rem 1rem; }
-dt { color: var(--soft); }
-dd { margin: 0; min-width: 0; }
-dd.nested { grid-column: 1 / -1; margin-left: .2rem; padding-left: .8rem; border-left: 2px solid var(--line); }
-dt.nested { grid-column: 1 / -1; color: var(--ink); font-weight: 600; margin-top: .4rem; }
-pre { background: var(--tint); padding: .8rem; border-radius: .3rem; white-space: pre-wrap; font-size: .85rem; }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; }
-  figure, tr, pre { break-inside: avoid; } h2 { break-after: avoid; } }
-</style>
-</head>
-<body>
+PAGE = Template(
+    HEAD
+    + """<body>
 <header><h1>$title</h1>$summary</header>
 <main>
 <section class="pictures">$pictures</section>
@@ -120,7 +85,8 @@ pre { background: var(--tint); padding: .8rem; border-radius: .3rem; white-space
 </main>
 </body>
 </html>
-""")
+"""
+)
 
 
 def write_report(folder: Path) -> Path:
@@ -145,32 +111,19 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, None if there is none; `UserError` if it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): put an intact copy there, or remove it") from error
-
-
 def read_training(path: Path) -> list[dict[str, Any]]:
     """The training records of a log, none if there is no log; `UserError` if it is damaged."""
     return [record for record in read_log(path) if record["kind"] == "train"] if path.exists() else []
-
-
-def missing(what: str) -> str:
-    """A sentence where something would be."""
-    return f'<p class="soft">{escape(what)}</p>'
 
 
 def summary(run: dict[str, Any], train: list[dict[str, Any]]) -> str:
     """What was trained on what, and for how long."""
     parts = []
     if run:
-        kind = "log-density" if run["energy"] else "score"
-        parts.append(f"A {kind} of data “{run['data']}”, learned by a {run['network']['kind']} network.")
+        kind, network = "log-density" if run["energy"] else "score", run["network"]["kind"]
+        what = f"A {kind} of data “{run['data']}”, learned by a {network} network."
+        of_integers = run["objective"].get("kind") == "likelihood"
+        parts.append(f"Data “{run['data']}” by the family {network}, at σ = 0." if of_integers else what)
     if not train:
         return f"<p>{escape(' '.join(parts))}</p>" + missing("No training log here: log.jsonl is missing or empty.")
     last = train[-1]
@@ -247,22 +200,6 @@ def level_table(records: list[dict[str, Any]]) -> str:
     unit = escape(f"Unit: {records[0]['unit']}; σ in standard deviations of the data. {records[0]['n']:,} held-out examples.")
     table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
     return f'<details open><summary>Denoising loss by noise level</summary>{table}<p class="soft">{unit}</p></details>'
-
-
-def row(cell: str, *texts: str, scope: str = "") -> str:
-    """A table row of escaped texts."""
-    return "<tr>" + "".join(f"<{cell}{scope}>{escape(text)}</{cell}>" for text in texts) + "</tr>"
-
-
-def number(record: dict[str, Any]) -> str:
-    """Value ± standard error to two digits of the error; the value in full is in the element's attribute."""
-    value, se = record["value"], record["se"]
-    if se and isfinite(se):
-        digits = max(0, 1 - floor(log10(se)))
-        text = f"{value:.{digits}f} ± {se:.{digits}f}" if digits <= 6 else f"{value:.3g} ± {se:.2g}"
-    else:
-        text = f"{value:.4g}" if se is None else f"{value:.4g} ± {se:g}"
-    return f'<data value="{escape(repr(value))}">{escape(text)}</data>'
 
 
 def configuration(file: dict[str, Any]) -> str:
