@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from scorefield.plots.style import BLUE, FONT, GREY, ORANGE, label
 
@@ -54,7 +55,11 @@ def draw_panel(axes: Axes, places: np.ndarray, panel: Panel) -> None:
         axes.errorbar(value, y, xerr=spread, color=colour, marker=MARKERS.get(kind, "o"), markersize=7, linestyle="none")
     if panel.logarithmic:
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        if high / low < 100:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     if panel.reference is not None:
         axes.axvline(panel.reference, color=GREY, linewidth=1.2, linestyle="--")
     axes.tick_params(labelsize=FONT - 2)

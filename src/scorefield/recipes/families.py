@@ -51,7 +51,7 @@ def vae() -> Run:
         recipe="vae",
         network=VAEConfig(),
         objective=EvidenceBound(),
-        training=Training(steps=10_000, batch_size=128, validate_every=100, keep_best=True),
+        training=Training(steps=10_000, batch_size=64, learning_rate=3e-4, validate_every=100, keep_best=True),
     )
 
 
@@ -61,7 +61,7 @@ def hierarchical_vae() -> Run:
         recipe="hierarchical-vae",
         network=VAEConfig(latents=(16, 8)),
         objective=EvidenceBound(),
-        training=Training(steps=10_000, batch_size=128, validate_every=100, keep_best=True),
+        training=Training(steps=10_000, batch_size=64, learning_rate=3e-4, validate_every=100, keep_best=True),
     )
 
 
