@@ -123,6 +123,14 @@ from scorefield.samplers import (
 )
 
 if TYPE_CHECKING:
+    from scorefield.baselines import (
+        Autoregressive,
+        EvidenceBound,
+        HierarchicalVAE,
+        IndependentPixels,
+        SoftmaxPatches,
+        TrainingImages,
+    )
     from scorefield.data import Reading, open_data
     from scorefield.experiment import Run, evaluate, train, write_samples
     from scorefield.metrics import ChainWarning, NetworkFeatures, PixelPCA, Record, diagnose, evaluate_samples
@@ -134,6 +142,8 @@ _LATER = {
     "Reading": "data", "open_data": "data", "Run": "experiment", "evaluate": "experiment", "train": "experiment",
     "write_samples": "experiment", "recipe": "recipes", "Training": "training", "NetworkFeatures": "metrics",
     "PixelPCA": "metrics", "Record": "metrics", "evaluate_samples": "metrics", "diagnose": "metrics", "ChainWarning": "metrics",
+    "Autoregressive": "baselines", "EvidenceBound": "baselines", "HierarchicalVAE": "baselines",
+    "IndependentPixels": "baselines", "SoftmaxPatches": "baselines", "TrainingImages": "baselines",
 }  # fmt: skip
 
 
@@ -165,6 +175,7 @@ __all__ = [
     "Annealing",
     "AtLevel",
     "AutoGuidance",
+    "Autoregressive",
     "Banana",
     "BlockAverage",
     "ChainWarning",
@@ -187,6 +198,7 @@ __all__ = [
     "EnergyModel",
     "Euler",
     "EulerMaruyama",
+    "EvidenceBound",
     "Exact",
     "ExplicitScoreMatching",
     "Field",
@@ -201,8 +213,10 @@ __all__ = [
     "Gibbs",
     "Gradient",
     "Heun",
+    "HierarchicalVAE",
     "Hutchinson",
     "ImplicitScoreMatching",
+    "IndependentPixels",
     "InnerProduct",
     "JacobianTrace",
     "Langevin",
@@ -249,12 +263,14 @@ __all__ = [
     "Score",
     "ScoreModel",
     "SlicedScoreMatching",
+    "SoftmaxPatches",
     "State",
     "StudentT",
     "SubVP",
     "Tempered",
     "TraceEstimate",
     "Training",
+    "TrainingImages",
     "UNetConfig",
     "UserError",
     "WithoutNoise",

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from scorefield.baselines import CLOSED_FORM
 from scorefield.cli.display import bar, say, tracked
-from scorefield.data import open_data
+from scorefield.data import Reading, open_data
 from scorefield.errors import UserError
 from scorefield.experiment import Run
 from scorefield.experiment.compare import Interrupted, Phase, Watch, compare, planned_in, write_records
@@ -57,6 +57,7 @@ class Compare:
     """where plan.json, compare.json, compare.html, pictures and a run folder for each family go (runs/compare-DATA)"""
     likelihood_rows: int = 128
     """held-out rows whose likelihood is computed"""
+    reading: Reading = Reading()
     seed: int = 0
     """all randomness follows from it"""
 
@@ -71,12 +72,12 @@ class Compare:
             with comparison_bar(runs) as watch:
                 records = compare(
                     self.data, runs, folder, budget=budget, likelihood_rows=self.likelihood_rows, seed=self.seed,
-                    progress=tracked, watch=watch,
+                    reading=self.reading, progress=tracked, watch=watch,
                 )  # fmt: skip
         except Interrupted as stop:
             say("interrupted; what is computed is kept: the same command goes on")
             return 128 + stop.signal_number
-        data, plan = open_data(self.data), planned_in(folder)
+        data, plan = open_data(self.data, self.reading), planned_in(folder)
         with bar() as progress:
             task = progress.add_task("evidence bounds by level", total=None, visible=False)
             levels = levels_of(

@@ -37,7 +37,8 @@ class Train:
     out: Annotated[Path, arg(metavar="RUN")]
     """the run folder; must be new or empty, unless --resume"""
     recipe: Annotated[str | None, arg(metavar="NAME")] = None
-    """digits, digits-classes, digits-energy, fashion-mnist, images or vectors; by default the one that fits DATA"""
+    """digits, digits-classes, digits-energy, fashion-mnist, images or vectors, by default the one that fits DATA; or another
+    family: autoregressive, vae, hierarchical-vae, softmax-patches, independent-pixels, training-images, energy-likelihood"""
     resume: bool = False
     """go on with the run in RUN"""
     run: Annotated[Run, arg(name="")] = Run()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scorefield.baselines import CLOSED_FORM, AutoregressiveConfig
-from scorefield.data import Data, Progress, ScaledRows, open_data, random_rows
+from scorefield.data import Data, Progress, Reading, ScaledRows, open_data, random_rows
 from scorefield.data.examples import silent
 from scorefield.errors import RunError, UserError
 from scorefield.experiment.config import Run, read_run
@@ -80,6 +80,7 @@ class Plan:
     """seconds of training for each family"""
     likelihood_rows: int
     seed: int
+    reading: Reading = field(default_factory=Reading)
     steps: dict[str, int] = field(default_factory=dict)
 
 
@@ -98,6 +99,7 @@ def compare(
     budget: float,
     likelihood_rows: int = 128,
     seed: int = 0,
+    reading: Reading = Reading(),
     progress: Progress = silent,
     watch: Watch = lambda family, phase, share: None,
 ) -> list[FamilyRecord]:
@@ -116,12 +118,12 @@ def compare(
         raise UserError(f"--budget must be at least {LEAST_BUDGET:g} s, got {budget:g} s: so little trains nothing")
     if likelihood_rows < 2:
         raise UserError(f"--likelihood-rows must be at least 2, got {likelihood_rows}")
-    data = open_data(source, progress=progress)
-    plan = planned(folder, Plan(source, data.fingerprint, budget, likelihood_rows, seed))
+    data = open_data(source, reading, progress=progress)
+    plan = planned(folder, Plan(source, data.fingerprint, budget, likelihood_rows, seed, reading))
     features = features_of(data, seed)
     records = []
     for name, run in runs.items():
-        run = replace(run, data=source, training=replace(run.training, seed=seed, minutes=None))
+        run = replace(run, data=source, reading=reading, training=replace(run.training, seed=seed, minutes=None))
         reason = not_applicable(run, data)
         kept = folder / name / "compare.json"
         if reason is not None:
@@ -146,7 +148,7 @@ def planned(folder: Path, asked: Plan) -> Plan:
     path = folder / "plan.json"
     if path.exists():
         stored = from_json(Plan, path)
-        for name in ("data", "data_fingerprint", "budget", "likelihood_rows", "seed"):
+        for name in ("data", "reading", "data_fingerprint", "budget", "likelihood_rows", "seed"):
             if getattr(stored, name) != getattr(asked, name):
                 what = "other examples in the data" if name == "data_fingerprint" else f"{name} {getattr(stored, name)}"
                 raise UserError(f"{folder} holds a comparison with {what}: give another --out, or the same settings")

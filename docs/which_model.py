@@ -1,0 +1,81 @@
+"""Writes the numbers of one comparison into docs/which-model.md and README.md, between the marks that name them.
+
+    scorefield compare digits --budget 3m --out runs/compare-digits
+    python docs/which_model.py runs/compare-digits         copies its files to docs/which-model/, then fills the pages
+    python docs/which_model.py                             fills the pages from docs/which-model/
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from scorefield.report import leaderboard_markdown
+from scorefield.report.comparison import find, reading
+
+DOCS = Path(__file__).parent
+KEPT = DOCS / "which-model"
+FILES = ("compare.json", "plan.json", "levels.json", "leaderboard.png", "samples.png", "levels.png")
+PAGES = (DOCS / "which-model.md", DOCS.parent / "README.md")
+MARK = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CHAINS = ("VAE of 2 levels", "diffusion, T = 2", "diffusion, T = 10", "diffusion, T = 100", "diffusion, T = 1000")
+
+
+def parts() -> dict[str, str]:
+    """What stands between the marks."""
+    records, plan = (json.loads((KEPT / name).read_text(encoding="utf-8")) for name in ("compare.json", "plan.json"))
+    levels = json.loads((KEPT / "levels.json").read_text(encoding="utf-8"))
+    families = [r for r in records if not r["metric"].startswith("evidence bound by level")]
+    return {
+        "table": leaderboard_markdown(families),
+        "winners": f"{reading(families)}\n",
+        "second-estimates": second_estimates(families),
+        "budget": f"Each family was trained for {plan['budget']:g} seconds, as many steps as a short trial said would fit: "
+        + ", ".join(f"{name} {steps:,}" for name, steps in plan["steps"].items() if steps > 1) + ".\n",
+        "levels": level_table(levels),
+    }  # fmt: skip
+
+
+def second_estimates(records: list[dict[str, Any]]) -> str:
+    """The evidence bounds of models that also have a probability flow."""
+    lines = []
+    for family in ("energy-denoising", "score"):
+        r = find(records, family, "likelihood, second estimate")
+        if r is not None:
+            lines.append(f"{family}: at most {r['value']:.3f} ± {r['se']:.3f} bits/dim by the evidence bound of its chain")
+    return "; ".join(lines) + ".\n"
+
+
+def level_table(levels: list[dict[str, Any]]) -> str:
+    """Totals of the chains, and the VAE's own levels."""
+    rows = ["| chain | L_0 | levels | the prior's part | together, bits/dim |", "| --- | --- | --- | --- | --- |"]
+    for chain in levels:
+        first, *middle, last = (value for value, _ in chain["parts"])
+        diffusion = bool(chain["sigma"])
+        between = f"{sum(middle):.3f}" if diffusion else " + ".join(f"{v:.3f}" for v in [*middle, last])
+        prior = f"{last:.4f}" if diffusion else ""
+        value, se = chain["total"]
+        rows.append(f"| {chain['chain']} | {first:.3f} | {between} | {prior} | {value:.3f} ± {se:.3f} |")
+    return "\n".join(rows) + "\n"
+
+
+def filled(text: str, found: dict[str, str]) -> str:
+    """The page with every mark's part renewed."""
+    return MARK.sub(lambda m: m[1] + found[m["name"]] + m[3], text)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments:
+        KEPT.mkdir(exist_ok=True)
+        for name in FILES:
+            shutil.copy(Path(arguments[0]) / name, KEPT / name)
+    found = parts()
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        print(f"wrote {page.relative_to(DOCS.parent)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
