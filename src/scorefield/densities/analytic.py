@@ -63,6 +63,14 @@ class GaussianMixture:
         c = self._components(x, sigma)
         return -self._mix(c.responsibilities, c.offset / c.variances).reshape(x.shape).to(x.dtype)
 
+    def score_and_laplacian(self, x: Tensor, sigma: float | Tensor = 0.0) -> tuple[Tensor, Tensor]:
+        """The score, and its divergence Δ log p_σ `(b,)`: Σ rₖ (‖sₖ‖² − tr (Cₖ + σ²I)⁻¹) − ‖Σ rₖ sₖ‖², sₖ the components'."""
+        c = self._components(x, sigma)
+        own, r = c.offset / c.variances, c.responsibilities
+        score = -self._mix(r, own)
+        laplacian = (r * ((own**2).sum(-1) - (1 / c.variances).sum(-1))).sum(1) - (score**2).sum(1)
+        return score.reshape(x.shape).to(x.dtype), laplacian.to(x.dtype)
+
     def posterior_mean(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """E[x₀ given x₀ + σz = x], `(b, *event)`, from the components' posteriors (Tweedie's formula is not used)."""
         c = self._components(x, sigma)

@@ -102,7 +102,7 @@ class FlowLikelihood:
             half = coarser(self.solver)
             end, coarse = self.solve(half, model, x, cond, probes, half.grid(half.steps, ends)[::-1])
             refinement = log_density - (prior.log_density(end, ends[1]) - coarse.mean(0))
-        se = None if isinstance(self.trace, Exact) else mean_of_probes(integral, event_size(x), self.trace.distribution)[1]
+        se = None if probes is None else mean_of_probes(integral, event_size(x), self.trace.distribution)[1]  # type: ignore[union-attr]
         return Likelihood(log_density, se, refinement, *ends, latent, log_prior, integral)
 
     @torch.no_grad()
