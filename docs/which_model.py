@@ -1,8 +1,8 @@
 """Writes the numbers of one comparison into docs/which-model.md and README.md, between the marks that name them.
 
-    scorefield compare digits --budget 3m --out runs/compare-digits
-    python docs/which_model.py runs/compare-digits         copies its files to docs/which-model/, then fills the pages
-    python docs/which_model.py                             fills the pages from docs/which-model/
+scorefield compare digits --budget 3m --out runs/compare-digits
+python docs/which_model.py runs/compare-digits         copies its files to docs/which-model/, then fills the pages
+python docs/which_model.py                             fills the pages from docs/which-model/
 """
 
 import json
@@ -26,7 +26,7 @@ CHAINS = ("VAE of 2 levels", "diffusion, T = 2", "diffusion, T = 10", "diffusion
 def parts() -> dict[str, str]:
     """What stands between the marks."""
     records, plan = (json.loads((KEPT / name).read_text(encoding="utf-8")) for name in ("compare.json", "plan.json"))
-    levels = json.loads((KEPT / "levels.json").read_text(encoding="utf-8"))
+    levels = json.loads((KEPT / "levels.json").read_text(encoding="utf-8"))["chains"]
     families = [r for r in records if not r["metric"].startswith("evidence bound by level")]
     return {
         "table": leaderboard_markdown(families),

@@ -23,9 +23,39 @@ def test_unknown_names_and_impossible_numbers_are_refused() -> None:
     for value in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="sigma_data must be positive"):
             Parameterisation("edm", value)
-    for pair in ((0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, float("inf")), (float("nan"), 1.0)):
-        with pytest.raises(ValueError, match="sigma_range must satisfy 0 < low < high < inf"):
+    infinity, nan = float("inf"), float("nan")
+    for pair in (
+        (0.0, 1.0), (2.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (-1.0, -1.0), (0.1, infinity), (infinity, infinity),
+        (nan, 1.0), (1.0, nan), (nan, nan),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="sigma_range must satisfy 0 < low <= high < inf, or be 0 0, got"):
             ModelSpec((2,), sigma_range=pair)
+
+
+@pytest.mark.parametrize("energy", [False, True], ids=["direct", "energy"])
+def test_a_model_of_one_level_answers_for_no_other(energy: bool) -> None:
+    """At its level it is the one that answers for all of them."""
+    torch.manual_seed(0)
+    network = MLP(2, 0 if energy else 2, width=8, blocks=1)
+    nn.init.normal_(network.leave.weight)
+    kind = EnergyModel if energy else ScoreModel
+    one, many = (kind(network, ModelSpec((2,), sigma_range=pair)) for pair in ((0.4, 0.4), (0.1, 2.0)))
+    x = torch.randn(5, 2)
+    assert one.sigma_range == (0.4, 0.4)
+    assert torch.equal(one.score(x, 0.4), many.score(x, 0.4))
+    assert torch.equal(one.score(x, torch.full((5,), 0.4)), many.score(x, torch.full((5,), 0.4)))
+    for sigma in (0.39, 0.41, 0.0):
+        with pytest.raises(ValueError, match=rf"sigma must be 0.4, got {sigma:g}: this model answers for no other level"):
+            one.score(x, sigma)
+
+
+@pytest.mark.parametrize("kind", [ScoreModel, EnergyModel])
+def test_level_zero_is_not_for_parameterised_models(kind: type) -> None:
+    """Their four numbers are not finite there; a specification of a family that is no score may have it."""
+    spec = ModelSpec((2,), sigma_range=(0.0, 0.0))
+    assert spec.sigma_range == (0, 0)
+    with pytest.raises(ValueError, match="a parameterised model needs noise levels above 0: sigma_range must not be 0 0"):
+        kind(MLP(2, 2, width=8, blocks=1), spec)
 
 
 def test_the_inner_product_is_the_mean_over_root_d() -> None:

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +14,21 @@ import torch
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch import Tensor, nn
 
+from scorefield.baselines import (
+    CLOSED_FORM,
+    AutoregressiveConfig,
+    Baseline,
+    BaselineConfig,
+    IndependentPixelsConfig,
+    SoftmaxPatchesConfig,
+    TrainingImagesConfig,
+    VAEConfig,
+)
 from scorefield.data.scaling import Scaling
 from scorefield.errors import UserError
 from scorefield.models import EnergyModel, ModelSpec, Parameterisation, ScoreModel
-from scorefield.networks import MLPConfig, NetworkConfig, UNetConfig
-from scorefield.persistence import Model, ModelConfig, load, save_model
+from scorefield.networks import MLPConfig, UNetConfig
+from scorefield.persistence import AnyModel, ModelConfig, load, load_score, save_model
 
 MLP = MLPConfig(width=16, blocks=1)
 UNET = UNetConfig(channels=8, multipliers=(1, 2, 2), blocks=1, fold=2, attention=True)
@@ -31,7 +42,7 @@ CONFIGS = {
 }
 
 
-def random_model(config: ModelConfig) -> Model:
+def random_model(config: ModelConfig) -> AnyModel:
     model = config.build()
     g = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -147,7 +158,9 @@ def test_the_configuration_is_plain_and_versioned(folder: Path) -> None:
         (lambda f: f.update(energy="yes"), "energy"),
         (lambda f: f["network"].update(width=32), "does not fit config.json"),
         (lambda f: f["spec"].update(event_shape=[4]), "does not fit config.json"),
-        (lambda f: f["spec"].update(event_shape=[1, 8, 8]), "config.json is not valid: network mlp takes vectors"),
+        (lambda f: f["spec"].update(event_shape=[1, 8, 8]), "does not fit config.json"),
+        (lambda f: f.update(network=asdict(UNET)), "config.json is not valid: network unet takes images"),
+        (lambda f: f.update(network={"kind": "vae"}), "config.json is not valid: vae is a model of integers, and this data"),
         (lambda f: f["network"].update(width=-1), "config.json is not valid"),
         (lambda f: (f.update(energy=True), f["spec"]["parameterisation"].update(name="data")), "choose edm, v or flow"),
     ],
@@ -251,8 +264,62 @@ def test_other_names_are_not_asked_of_the_hub(name: str, monkeypatch: pytest.Mon
     assert f"no model at {name}: give a run folder or a Hugging Face name" in refusal(Path(name))
 
 
-@pytest.mark.parametrize("network", [MLP, UNET])
-def test_the_wrong_network_for_the_events_is_refused(network: NetworkConfig) -> None:
-    spec = IMAGE if network is MLP else VECTOR
-    with pytest.raises(ValueError, match=r"network (mlp|unet) takes"):
-        ModelConfig(spec, network).build()
+def test_the_wrong_network_for_the_events_is_refused() -> None:
+    with pytest.raises(ValueError, match="network unet takes images"):
+        ModelConfig(VECTOR, UNET).build()
+
+
+# ── families that are no scores ────────────────────────────────────────────────────────────────────────────────────────
+
+FAMILIES: dict[str, BaselineConfig] = {
+    "independent-pixels": IndependentPixelsConfig(),
+    "softmax-patches": SoftmaxPatchesConfig(),
+    "training-images": TrainingImagesConfig(),
+    "autoregressive": AutoregressiveConfig(width=8, heads=2, blocks=1),
+    "vae": VAEConfig(latents=(3,), width=16),
+    "hierarchical-vae": VAEConfig(latents=(4, 2), width=16),
+}
+
+
+def digits_like(n: int, seed: int = 0) -> Tensor:
+    return torch.randint(17, (n, 1, 8, 8), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+def test_families_give_the_same_log_probabilities_and_draws_again(config: BaselineConfig, tmp_path: Path) -> None:
+    model = random_model(ModelConfig(IMAGE, config))
+    assert isinstance(model, Baseline)
+    if isinstance(config, CLOSED_FORM):
+        model.family.fit(digits_like(30))  # type: ignore[operator]
+    save_model(model, config, tmp_path)
+    again = load(tmp_path)
+    assert isinstance(again, Baseline)
+    assert (again.spec, again.training, again.exact) == (model.spec, False, model.exact)
+    assert not any(p.requires_grad for p in again.parameters())
+    x = torch.cat([digits_like(30)[:3], digits_like(3, seed=1)])
+    before, after = (m.log_density_bound(x, 5, generator=torch.Generator().manual_seed(2)) for m in (model, again))
+    assert torch.equal(before, after)
+    assert before[:3].isfinite().all()
+    assert (before.std() > 0) if config.kind != "training-images" else (before[3:] == -torch.inf).all()
+    drawn, drawn_again = (m.draw(5, generator=torch.Generator().manual_seed(3)) for m in (model, again))
+    assert torch.equal(drawn, drawn_again)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert fields["network"]["kind"] == config.kind
+    assert not fields["energy"]
+    for many_levels in (True, False):
+        with pytest.raises(UserError, match="holds a model of another family, which has no score: use sample or evaluate"):
+            load_score(tmp_path, many_levels=many_levels)
+
+
+@pytest.mark.parametrize("config", ["mlp", "mlp-energy"])
+def test_scores_of_one_level_are_loaded_only_where_one_level_is_enough(config: str, tmp_path: Path) -> None:
+    energy = config == "mlp-energy"
+    save_model(random_model(ModelConfig(replace(VECTOR, sigma_range=(0.4, 0.4)), MLP, energy)), MLP, tmp_path)
+    one = load_score(tmp_path, many_levels=False)
+    assert one.sigma_range == (0.4, 0.4)
+    x = torch.randn(3, 3)
+    assert torch.equal(one.score(x, 0.4), load(tmp_path).score(x, 0.4))  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="of one noise level, and this needs many: train it by denoising"):
+        load_score(tmp_path)
+    save_model(random_model(ModelConfig(VECTOR, MLP, energy)), MLP, tmp_path)
+    assert load_score(tmp_path).sigma_range == (0.01, 50.0)

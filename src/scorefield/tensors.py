@@ -14,7 +14,7 @@ def noise_levels(sigma: float | Tensor, x: Tensor) -> Tensor:
         ValueError: `sigma` is neither a scalar nor of shape `(b,)`.
     """
     if isinstance(sigma, int | float):
-        return torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
+        return torch.full((), sigma, dtype=x.dtype, device=x.device).expand(len(x))
     s = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if s.ndim > 1 or (s.ndim == 1 and len(s) not in (1, len(x))):
         raise ValueError(f"sigma must be a scalar or of shape ({len(x)},), got {tuple(s.shape)}")

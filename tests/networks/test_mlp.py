@@ -1,11 +1,13 @@
-"""MLPs and the embeddings of scalars."""
+"""MLPs, of vectors and of images, and the embeddings of scalars."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from scorefield.models import EnergyModel, InnerProduct, ModelSpec
 from scorefield.networks import MLP, MLPConfig
 from scorefield.networks.embedding import CoordinateEmbedding, NoiseEmbedding
 
@@ -66,9 +68,30 @@ def test_noise_frequencies_span_an_eighth_to_eight_periods() -> None:
     assert not any("frequencies" in name for name in embed.state_dict())
 
 
-def test_images_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"network mlp takes vectors of shape \(d,\), got .*\(1, 8, 8\): use unet"):
-        MLPConfig().build((1, 8, 8))
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 2, 5), (4, 3)], ids=str)
+@pytest.mark.parametrize("frequencies", [0, 2])
+def test_images_are_taken_as_vectors_in_raster_order(shape: tuple[int, ...], frequencies: int) -> None:
+    torch.manual_seed(0)
+    d = math.prod(shape)
+    of_images = perturbed(MLPConfig(width=16, blocks=2, frequencies=frequencies).build(shape, classes=3))
+    of_vectors = MLPConfig(width=16, blocks=2, frequencies=frequencies).build((d,), classes=3)
+    of_vectors.load_state_dict(of_images.state_dict())  # the same weights in the same places
+    x, level, cond = torch.randn(4, *shape), torch.linspace(-1, 1, 4), torch.tensor([0, 2, -1, 1])
+    assert of_images(x, level, cond).shape == x.shape
+    assert torch.equal(of_images(x, level, cond).flatten(1), of_vectors(x.flatten(1), level, cond))
+
+
+def test_an_energy_of_images_is_that_of_their_vectors() -> None:
+    """As a scalar network, and by the inner product that makes one of any; the score too, in the shape of the image."""
+    torch.manual_seed(0)
+    spec = ModelSpec((1, 4, 4), sigma_range=(0.4, 0.4))
+    x = torch.randn(3, 1, 4, 4)
+    scalar = perturbed(MLP(16, 0, width=16, blocks=1))
+    vector = perturbed(MLPConfig(width=16, blocks=1).build((1, 4, 4)))
+    for network in (scalar, InnerProduct(vector)):
+        image, flat = EnergyModel(network, spec), EnergyModel(network, replace(spec, event_shape=(16,)))
+        torch.testing.assert_close(image.log_density(x, 0.4), flat.log_density(x.flatten(1), 0.4))
+        torch.testing.assert_close(image.score(x, 0.4).flatten(1), flat.score(x.flatten(1), 0.4))
 
 
 def test_settings_out_of_range_are_refused() -> None:

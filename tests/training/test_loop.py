@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scorefield import DenoisingScoreMatching, EnergyModel, InnerProduct, ModelSpec, RunError, ScoreModel, UserError
 from scorefield.densities import gaussian
+from scorefield.interfaces import Loss
 from scorefield.models import PlainEnergy, WithoutNoise
 from scorefield.networks import MLPConfig, UNetConfig
 from scorefield.networks.mlp import MLP
@@ -345,3 +346,115 @@ def test_randomness_is_not_global(tmp_path: Path) -> None:
     a, _ = run(tmp_path / "a", QUICK)
     b, _ = run(tmp_path / "b", QUICK, watch=lambda step, fields: torch.rand(step))
     assert all(torch.equal(v, b.tensors()[k]) for k, v in a.tensors().items())
+
+
+# ── the weights that are kept ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Passing(nn.Module):
+    """A single weight that training pushes up, while held-out data likes it best near a goal; model and objective in one."""
+
+    sigma_range = (0.0, 0.0)
+
+    def __init__(self, goal: float = 0.0) -> None:
+        super().__init__()
+        self.weight, self.goal = nn.Parameter(torch.zeros(1, dtype=torch.float64)), goal
+
+    def held_out(self, weight: float) -> float:
+        return (weight - self.goal) ** 2
+
+    def __call__(self, model: nn.Module, x: Tensor, cond: Tensor | None = None, *, generator: object = None) -> Loss:
+        value = -model.weight if torch.is_grad_enabled() else (model.weight - self.goal) ** 2
+        return Loss(value.expand(len(x)), None, {})
+
+
+def pass_by(
+    folder: Path, steps: int, goal: float = 0.0, watch=lambda step, fields: None, **changes
+) -> tuple[TrainState, Outcome]:
+    """Train the weight, held-out data every 3 steps."""
+    folder.mkdir(exist_ok=True)
+    settings = {"learning_rate": 0.1, "validate_every": 3, "keep_best": True}
+    training = replace(QUICK, steps=steps, **{**settings, **changes})
+    data = lambda step: (torch.zeros(4, 1), None)  # noqa: E731
+    return fit(
+        Passing(), Passing(goal).__call__, data, training, folder,
+        accelerator=Accelerator(cpu=True), validation=(torch.zeros(5, 1), None), watch=watch,
+    )  # fmt: skip
+
+
+def averages(folder: Path, steps: int) -> list[float]:
+    """The averaged weight after step 1, 2, …, by a run without choice that is looked at after every step."""
+    seen: list[float] = []
+    for step in range(1, steps + 1):
+        seen.append(pass_by(folder, step, keep_best=False)[0].average.weight.item())
+    assert seen == sorted(seen)  # it only rises
+    return seen
+
+
+def test_the_weights_of_the_smallest_held_out_loss_are_kept(tmp_path: Path) -> None:
+    """Of those at multiples of `validate_every`: step 14 is the last one, is measured, and does not count."""
+    found = averages(tmp_path / "averages", 14)
+    for goal, expected in ((found[5] + 0.01, 6), (found[0], 3), (found[13], 12), (found[7], 9), (100.0, 12)):
+        best = min((3, 6, 9, 12), key=lambda step: (found[step - 1] - goal) ** 2)
+        assert best == expected
+        folder = tmp_path / f"{goal:.6f}"
+        state, _ = pass_by(folder, 14, goal)
+        assert state.chosen.weight.item() == found[best - 1]
+        assert state.best_loss == pytest.approx((found[best - 1] - goal) ** 2, rel=1e-12, abs=1e-30)
+        assert state.average.weight.item() == found[13]
+        losses = {r["step"]: r["loss"] for r in read_log(folder / "log.jsonl") if r["kind"] == "validation"}
+        assert list(losses) == [3, 6, 9, 12, 14]
+        assert losses[14] == pytest.approx((found[13] - goal) ** 2, rel=1e-12, abs=1e-30)
+        assert state.best_loss == min(losses[step] for step in (3, 6, 9, 12))
+
+
+def test_the_last_weights_are_kept_where_no_choice_was_asked_for_or_possible(tmp_path: Path) -> None:
+    for name, changes in (("not asked for", {"keep_best": False}), ("never judged", {"validate_every": 15})):
+        state, _ = pass_by(tmp_path / name, 14, **changes)
+        assert state.best is None
+        assert state.chosen is state.average
+        assert state.best_loss == float("inf")
+
+
+def test_what_an_interruption_measures_does_not_count(tmp_path: Path) -> None:
+    """Step 7 would be the best of all; a run that was interrupted there, or ended and grown, keeps what a whole one keeps."""
+    goal = averages(tmp_path / "averages", 7)[6]
+    whole, _ = pass_by(tmp_path / "whole", 14, goal)
+
+    def interrupt(step: int, fields: dict) -> None:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped, outcome = pass_by(tmp_path / "interrupted", 14, goal, interrupt)
+    assert (outcome.signal_number, outcome.step) == (signal.SIGINT, 7)
+    assert stopped.average.weight.item() == goal
+    last = read_log(tmp_path / "interrupted" / "log.jsonl")[-1]
+    assert (last["kind"], last["step"], last["loss"]) == ("validation", 7, 0.0)
+    assert stopped.chosen.weight.item() != goal
+    pass_by(tmp_path / "grown", 7, goal)
+    for name in ("interrupted", "grown"):
+        resumed, outcome = pass_by(tmp_path / name, 14, goal)
+        assert (outcome.started_at, outcome.step) == (7, 14)
+        assert resumed.best_loss == whole.best_loss > 0
+        assert resumed.tensors().keys() == whole.tensors().keys()
+        assert all(torch.equal(value, resumed.tensors()[key]) for key, value in whole.tensors().items())
+
+
+@pytest.mark.parametrize("stop", [4, 8, 10])
+def test_the_best_weights_of_a_network_survive_a_resume_bit_for_bit(tmp_path: Path, stop: int) -> None:
+    """Learning too fast for its few rows, so that the loss on others has a minimum within the run."""
+    held_out = torch.randn(40, 2, generator=keyed_generator(0, "validation")), None
+    training = replace(QUICK, steps=12, learning_rate=0.3, validate_every=2, keep_best=True)
+    whole, _ = run(tmp_path / "whole", training, validation=held_out)
+    run(tmp_path / "parts", replace(training, steps=stop), validation=held_out)
+    parts, _ = run(tmp_path / "parts", training, validation=held_out)
+    losses = {r["step"]: r["loss"] for r in read_log(tmp_path / "whole" / "log.jsonl") if r["kind"] == "validation"}
+    assert whole.best_loss == parts.best_loss == min(losses.values()) < losses[12]
+    best = {key: value for key, value in whole.tensors().items() if key.startswith("best.")}
+    assert best.keys() == {f"best.{key}" for key in whole.average.state_dict()}
+    assert all(torch.equal(value, parts.tensors()[key]) for key, value in best.items())
+    assert any(not torch.equal(value, whole.tensors()[key.replace("best", "average", 1)]) for key, value in best.items())
+    again, outcome = run(tmp_path / "parts", training, validation=held_out)  # finished: it is read and left alone
+    assert outcome.started_at == outcome.step
+    assert again.best_loss == whole.best_loss
+    assert all(torch.equal(value, again.chosen.state_dict()[key.removeprefix("best.")]) for key, value in best.items())

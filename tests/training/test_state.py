@@ -1,5 +1,6 @@
 """Checkpoints: what goes on after one equals what would have gone on without it, bit for bit."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,58 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert restore_newest(begin(energy, seed=1), tmp_path) == 1000
     with safe_open(checkpoints(tmp_path)[-1], "pt") as file:
         assert json.loads(file.metadata()["scorefield"]) == {"step": 1000, "seconds": 0.0, "log_bytes": 1000}
+
+
+def test_the_smallest_loss_wins_and_its_weights_stay_what_they_were() -> None:
+    """An equal one comes too late, and one that is not a number is none."""
+    state = begin(energy, seed=0)
+    kept: list[dict[str, torch.Tensor]] = []
+    for loss in (float("nan"), 3.0, 2.0, 2.0, float("inf"), 2.5, float("nan")):
+        state.judge(loss)
+        kept.append({k: v.clone() for k, v in state.chosen.state_dict().items()})
+        state.judge(loss)
+        advance(state, 1)
+    assert state.best_loss == 2.0
+    assert state.best is not None
+    same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in itertools.pairwise(kept)]
+    assert same == [False, False, True, True, True, True]  # the last weights at first, the first of 2.0 from then on
+    assert all(torch.equal(v, kept[2][k]) for k, v in state.chosen.state_dict().items())
+    assert any(not torch.equal(v, kept[2][k]) for k, v in state.average.state_dict().items())
+    assert not any(p.requires_grad for p in state.best.parameters())
+
+
+@each_model
+def test_the_best_weights_are_part_of_a_checkpoint(build: object, tmp_path: Path) -> None:
+    whole = begin(build, seed=0)
+    advance(whole, 2)
+    whole.judge(0.1 + 0.2)
+    advance(whole, 2)
+    path = save_checkpoint(whole, tmp_path, log_bytes=0, keep=2)
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["scorefield"])["best_loss"] == 0.1 + 0.2
+    resumed = begin(build, seed=1)
+    restore_newest(resumed, tmp_path)
+    assert_same_bits(whole, resumed)
+    assert resumed.best_loss == 0.1 + 0.2
+    assert resumed.best is not None
+    x = torch.randn(2, *whole.train_step.model.spec.event_shape)  # type: ignore[union-attr, misc]
+    assert torch.equal(whole.chosen.score(x, 0.5), resumed.chosen.score(x, 0.5))  # type: ignore[operator]
+    for state in (whole, resumed):
+        advance(state, 1)
+        state.judge(0.4)  # worse
+        advance(state, 1)
+        state.judge(0.2)
+    assert_same_bits(whole, resumed)
+    assert whole.best_loss == resumed.best_loss == 0.2
+
+
+def test_a_checkpoint_from_before_anything_was_judged_has_no_best_weights(tmp_path: Path) -> None:
+    save_checkpoint(begin(energy, seed=0), tmp_path, log_bytes=0, keep=1)
+    resumed = begin(energy, seed=1)
+    restore_newest(resumed, tmp_path)
+    assert resumed.best is None
+    assert resumed.best_loss == float("inf")
+    assert resumed.chosen is resumed.average
 
 
 def test_without_a_checkpoint_nothing_changes(tmp_path: Path) -> None:

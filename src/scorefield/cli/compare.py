@@ -58,6 +58,7 @@ class Compare:
     likelihood_rows: int = 128
     """held-out rows whose likelihood is computed"""
     reading: Reading = Reading()
+    """how images are read, as for train"""
     seed: int = 0
     """all randomness follows from it"""
 
@@ -80,11 +81,12 @@ class Compare:
         data, plan = open_data(self.data, self.reading), planned_in(folder)
         with bar() as progress:
             task = progress.add_task("evidence bounds by level", total=None, visible=False)
-            levels = levels_of(
-                folder, data, plan, lambda done, total: progress.update(task, completed=done, total=total, visible=True)
-            )
-        low = runs["score"].sigma_range[0] if "score" in runs else 0.002
-        written = pictures(folder, data, records, levels, low)
+
+            def tick(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total, visible=True)
+
+            levels = levels_of(folder, [*runs], data, plan, tick)
+        written = pictures(folder, data, records, levels)
         write_records([*records, *level_records(levels, self.seed)], folder / "compare.json")
         show([asdict(r) for r in records])
         for name in runs:
@@ -133,5 +135,5 @@ def show(records: list[dict[str, object]]) -> None:
         table.add_row(*cells)
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
     for r in records:
-        if r["metric"] == "not applicable":
-            print(f"{r['family']} is not applicable: {r['unit']}")
+        if r["kind"] in ("not applicable", "failed"):
+            print(f"{r['family']} {'is not applicable' if r['kind'] == 'not applicable' else 'failed'}: {r['unit']}")

@@ -62,6 +62,11 @@ class MixtureResidual(nn.Module):
             self._mixture = GaussianMixture(self.weights, self.means, self.covariances)
         return self._mixture
 
+    @property
+    def untouched(self) -> bool:
+        """Whether the network is still 0, and the density the mixture."""
+        return not bool(self.correction.network.leave.weight.any())  # type: ignore[union-attr, operator]
+
     def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """∇ log p_σ(x), like `x`."""
         check_event(x, self.event_shape)
@@ -70,6 +75,14 @@ class MixtureResidual(nn.Module):
     def _load_from_state_dict(self, *arguments: object) -> None:
         self._mixture = None
         super()._load_from_state_dict(*arguments)
+
+
+class ClosedForm:
+    """tr ∇s of a mixture."""
+
+    def __call__(self, field: Field, x: Tensor, *, generator: torch.Generator | None = None) -> TraceEstimate:
+        assert isinstance(field.model, GaussianMixture)
+        return TraceEstimate(*field.model.score_and_laplacian(x, field.sigma), None)
 
 
 class MixtureTrace:

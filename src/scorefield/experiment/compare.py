@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.baselines import CLOSED_FORM, AutoregressiveConfig
+from scorefield.baselines import CLOSED_FORM, AutoregressiveConfig, VAEConfig
 from scorefield.data import Data, Progress, Reading, ScaledRows, open_data, random_rows
 from scorefield.data.examples import silent
 from scorefield.errors import RunError, UserError
-from scorefield.experiment.config import Run, read_run
+from scorefield.experiment.config import Run, check_resumable, read_run
 from scorefield.experiment.evaluate import PCA_ROWS, likelihoods
 from scorefield.experiment.likelihood import Effort
 from scorefield.experiment.sample import arrays
 from scorefield.experiment.samplers import SamplerOptions, in_precision, sampler_named
-from scorefield.experiment.train import build_model, make_folder, train
+from scorefield.experiment.train import build_model, inherit_resolved, make_folder, train
 from scorefield.metrics import Features, PixelPCA, Record, memorisation_ratio
 from scorefield.metrics.classifier import fit_classifier
 from scorefield.metrics.evaluation import REAL
@@ -43,13 +44,15 @@ LEAST_BUDGET = 10.0
 TRIAL = 0.03
 """of the budget goes into the trial that tells how many steps fit in, but at least `LEAST_TRIAL` seconds"""
 LEAST_TRIAL = 2.0
-MOST_PIXELS = 4096
+MOST_PIXELS = 1024
 """an autoregressive sample costs a pass for each"""
+MOST_LOGITS = 2**18
+"""a VAE's last layer has a row for each level of each pixel"""
 SAMPLES = 1000
 """drawn of each family, timed, and compared"""
 MEASURES = ("Fréchet distance", "coverage")
 SPEED = "seconds per 1,000 samples"
-Kind = Literal["exact", "bound", "estimate", "measured", "not applicable"]
+Kind = Literal["exact", "bound", "estimate", "measured", "not applicable", "failed"]
 Phase = Literal["trial", "training", "likelihood", "sampling", "done"]
 Watch = Callable[[str, Phase, float], None]
 """called with the family, what it is at, and the share of it that is done"""
@@ -62,7 +65,7 @@ class FamilyRecord:
     family: str
     metric: str
     value: float | None
-    """None where it is infinite, or not applicable, which `unit` then says"""
+    """None where it is infinite, or the family not applicable or failed, which `unit` then says"""
     se: float | None
     n: int
     unit: str
@@ -108,10 +111,15 @@ def compare(
     Args:
         runs: by name of the family; each is given the data, the seed, and as many steps as fit into `budget` seconds.
         folder: receives plan.json and a run folder for each family.
+        likelihood_rows: held-out rows whose likelihood is computed.
+        reading: how images are read.
+        watch: called with what is going on.
+
+    A family whose training or sampling breaks down has a record that says so, and is tried again next time.
 
     Raises:
-        UserError: a budget that is too small, a folder with another comparison or something else, data that cannot be read.
-        RunError: as `train` and `evaluate`.
+        UserError: a budget that is too small, a folder with another comparison or something else, other settings of a family
+            than those it was begun with, data that cannot be read or holds out less than two examples.
         Interrupted: a signal while training.
     """
     if not budget >= LEAST_BUDGET:
@@ -120,8 +128,10 @@ def compare(
         raise UserError(f"--likelihood-rows must be at least 2, got {likelihood_rows}")
     data = open_data(source, reading, progress=progress)
     plan = planned(folder, Plan(source, data.fingerprint, budget, likelihood_rows, seed, reading))
-    features = features_of(data, seed)
-    records = []
+    if len(data.splits["test"].x) < 2:
+        raise UserError(f"{source}: too few examples are held out for testing to compare with; at least 2 are needed")
+    features = cache(lambda: features_of(data, seed))
+    records: list[FamilyRecord] = []
     for name, run in runs.items():
         run = replace(run, data=source, reading=reading, training=replace(run.training, seed=seed, minutes=None))
         reason = not_applicable(run, data)
@@ -129,14 +139,25 @@ def compare(
         if reason is not None:
             records.append(FamilyRecord(name, "not applicable", None, None, 0, reason, "not applicable", None))
         elif kept.exists():
+            check_resumable(read_run(folder / name), as_stored(run, folder / name))
             records += read_records(kept)
         else:
-            plan = fit_one(name, run, folder, plan, progress, watch)
-            found = judge(name, folder / name, data, features, plan, watch)
-            write_records(found, kept)
+            try:
+                plan = fit_one(name, run, folder, plan, progress, watch)
+                found = judge(name, folder / name, data, features(), plan, watch)
+            except RunError as error:
+                found = [FamilyRecord(name, "failed", None, None, 0, str(error), "failed", None)]
+            else:
+                write_records(found, kept)
             records += found
         watch(name, "done", 1.0)
     return records
+
+
+def as_stored(run: Run, folder: Path) -> Run:
+    """`run` with what was settled when it was begun: its steps, and what the machine decides."""
+    stored = read_run(folder).training
+    return replace(run, training=replace(inherit_resolved(run.training, stored), steps=stored.steps))
 
 
 def planned(folder: Path, asked: Plan) -> Plan:
@@ -150,7 +171,8 @@ def planned(folder: Path, asked: Plan) -> Plan:
         stored = from_json(Plan, path)
         for name in ("data", "reading", "data_fingerprint", "budget", "likelihood_rows", "seed"):
             if getattr(stored, name) != getattr(asked, name):
-                what = "other examples in the data" if name == "data_fingerprint" else f"{name} {getattr(stored, name)}"
+                said = {"data_fingerprint": "other examples in the data", "reading": "images read in another way"}
+                what = said.get(name, f"{name} {getattr(stored, name)}")
                 raise UserError(f"{folder} holds a comparison with {what}: give another --out, or the same settings")
         return stored
     if folder.exists() and (not folder.is_dir() or any(p.suffix != ".part" for p in folder.iterdir())):
@@ -167,6 +189,8 @@ def not_applicable(run: Run, data: Data) -> str | None:
         return "it models integer levels, and this data is continuous"
     if isinstance(run.network, AutoregressiveConfig) and d > MOST_PIXELS:
         return f"a sample takes a pass for each of {d:,} numbers; more than {MOST_PIXELS:,} are too slow"
+    if isinstance(run.network, VAEConfig) and d * (data.levels or 0) > MOST_LOGITS:
+        return f"its last layer would have {d * (data.levels or 0):,} rows, one for each level of each number"
     try:
         build_model(run, data)
     except UserError as error:
@@ -180,7 +204,8 @@ def features_of(data: Data, seed: int) -> Features:
     rows, others = (ScaledRows(split.x, data.scaling) for split in (train, test))
     if not data.classes or train.labels is None or test.labels is None:
         return PixelPCA.fit(rows[random_rows(len(rows), PCA_ROWS, seed, "components")])
-    return fit_classifier(rows, train.labels, others, test.labels, len(data.classes), seed=seed).features
+    found = fit_classifier(rows, train.labels, others, test.labels, len(data.classes), seed=seed)
+    return replace(found.features, name=f"{found.features.name} that is right on {found.accuracy:.1%} of held-out data")
 
 
 def fit_one(name: str, run: Run, folder: Path, plan: Plan, progress: Progress, watch: Watch) -> Plan:
@@ -195,7 +220,7 @@ def fit_one(name: str, run: Run, folder: Path, plan: Plan, progress: Progress, w
     run = replace(run, training=replace(run.training, steps=steps, threads=torch.get_num_threads()))
     resume = (folder / name / "run.json").exists()
     done = train(
-        read_run(folder / name) if resume else run,
+        run,
         folder / name,
         resume=resume,
         progress=progress,
@@ -231,12 +256,13 @@ def judge(name: str, folder: Path, data: Data, features: Features, plan: Plan, w
     samples, seconds = timed_samples(model, folder, plan.seed, device, lambda share: watch(name, "sampling", share))
     found += sample_records(name, samples, data, features, plan.seed)
     size = sum(p.numel() for p in model.parameters()) or sum(b.numel() for b in model.buffers())
-    clock = f"seconds, {device.type}, {torch.get_num_threads()} threads"
+    trained, threads = read_run(folder).training, torch.get_num_threads()
+    clock = f"seconds, {device.type}, {threads} thread{'s' * (threads > 1)}"
     for metric, value, n, unit in (
         (SPEED, seconds, SAMPLES, clock),
         ("parameters", float(size), 1, "numbers"),
         ("training", trained_seconds(folder), 1, clock),
-        ("training steps", float(plan.steps[name]), 1, f"steps of {read_run(folder).training.batch_size}"),
+        ("training steps", float(trained.steps or 0), 1, f"steps of {trained.batch_size}"),
     ):
         found.append(FamilyRecord(name, metric, value, None, n, unit, "measured", None))
     return found
@@ -300,10 +326,11 @@ def likelihood_records(name: str, records: Sequence[Record]) -> list[FamilyRecor
 def sample_records(name: str, samples: Tensor, data: Data, features: Features, seed: int) -> list[FamilyRecord]:
     """Distances of samples from held-out data, and of as many training rows in their place; whether samples are copies."""
     train, test = (ScaledRows(data.splits[split].x, data.scaling) for split in ("train", "test"))
-    real = test[random_rows(len(test), SAMPLES, seed, "real rows")]
-    reference = train[random_rows(len(train), SAMPLES, seed, "reference rows")]
+    n = min(len(samples), len(train))
+    real = test[random_rows(len(test), n, seed, "real rows")]
+    reference = train[random_rows(len(train), n, seed, "reference rows")]
     found = []
-    for fake, ending in ((samples, ""), (reference, REAL)):
+    for fake, ending in ((samples[:n], ""), (reference, REAL)):
         for metric, (value, se), unit in compare_features(features(fake), features(real), features.name):
             if metric in MEASURES:
                 unit = f"{unit}; {len(fake):,} against {len(real):,} held out"
@@ -322,11 +349,11 @@ def write_records(records: Sequence[FamilyRecord], path: Path) -> None:
 
 
 def read_records(path: Path) -> list[FamilyRecord]:
-    """The records in a file that `write_records` wrote; `RunError` if it is damaged."""
+    """The records in a file that `write_records` wrote; `UserError` if it is damaged."""
     try:
         return [FamilyRecord(**line) for line in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({error}): remove it, and the family is judged again") from error
+        raise UserError(f"{path} is damaged ({error}): remove it, and the family is judged again") from error
 
 
 def planned_in(folder: Path) -> Plan:

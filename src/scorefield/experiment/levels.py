@@ -6,7 +6,7 @@ A VAE has a few levels and learns its way up; a diffusion has as many as one lik
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,10 @@ class Levels:
     parts: tuple[Estimate, ...]
     total: Estimate
     unit: str
+    rows: int
+    """held-out rows"""
+    lowest: float = 0.0
+    """of a diffusion: the lower end of its first step"""
     sigma: tuple[float, ...] = ()
     """of a diffusion: the upper end of every step, the smallest first"""
     per_level: tuple[float, ...] = ()
@@ -73,17 +77,16 @@ def diffusion_levels(model: Model, raw: np.ndarray, steps: int, *, seed: int = 0
     each = factor * np.log(high / low) / steps * bound.density.double().cpu()
     last = -factor * raw_log_density(-bound.reconstruction.double().cpu(), spec.scaling, spec.event_shape)
     strata = [part.sum(0) for part in each.tensor_split(min(STRATA, steps))]
-    edges = np.geomspace(low, high, len(strata) + 1)
+    ends = np.geomspace(low, high, steps + 1)
+    lengths = [len(part) for part in torch.arange(steps).tensor_split(len(strata))]
+    edges = ends[np.cumsum([0, *lengths])]
     names = [f"σ from {a:.3g} to {b:.3g}" for a, b in itertools.pairwise(edges)]
     parts = [last, *strata, factor * bound.prior.double().cpu()]
     found = summed(f"diffusion, T = {steps}", ("L_0: x given x_1", *names, "L_T: the prior"), parts, unit.short)
-    tops = np.geomspace(low, high, steps + 1)[1:]
-    return Levels(
-        found.chain, found.names, found.parts, found.total, found.unit, tuple(tops.tolist()), tuple(each.mean(1).tolist())
-    )
+    return replace(found, lowest=low, sigma=tuple(ends[1:].tolist()), per_level=tuple(each.mean(1).tolist()))
 
 
 def summed(chain: str, names: tuple[str, ...], parts: list[Tensor], unit: str) -> Levels:
     """Means over rows of parts `(b,)` and of their sum."""
     total = torch.stack(parts).sum(0)
-    return Levels(chain, names, tuple(mean_estimate(p) for p in parts), mean_estimate(total), unit)
+    return Levels(chain, names, tuple(mean_estimate(p) for p in parts), mean_estimate(total), unit, len(total))

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from scorefield.densities import gaussian
-from scorefield.interfaces import Density, Field, Score, check_event, home
-from scorefield.jacobian_trace import Exact, Hutchinson, draw_probes, mean_of_probes, score_and_curvature
+from scorefield.interfaces import Density, Field, JacobianTrace, Score, check_event, home
+from scorefield.jacobian_trace import Hutchinson, draw_probes, mean_of_probes, score_and_curvature
 from scorefield.processes import Node, time_at, velocity_along
 from scorefield.samplers import DormandPrince, ProbabilityFlow, RungeKutta4
 from scorefield.samplers.levels import levels_of
@@ -64,8 +64,8 @@ class FlowLikelihood:
 
     solver: ProbabilityFlow = field(default_factory=lambda: RungeKutta4(steps=25))
     """of the ODE: its process, grid and levels are used, its last step to 0 is not"""
-    trace: Exact | Hutchinson = field(default_factory=lambda: Hutchinson(4, "orthogonal"))
-    """exact, or by probes"""
+    trace: JacobianTrace = field(default_factory=lambda: Hutchinson(4, "orthogonal"))
+    """by probes, or anything that is exact"""
     refine: bool = False
     """solve a second time at half the resolution, to see the solver's error"""
 
@@ -102,7 +102,9 @@ class FlowLikelihood:
             half = coarser(self.solver)
             end, coarse = self.solve(half, model, x, cond, probes, half.grid(half.steps, ends)[::-1])
             refinement = log_density - (prior.log_density(end, ends[1]) - coarse.mean(0))
-        se = None if probes is None else mean_of_probes(integral, event_size(x), self.trace.distribution)[1]  # type: ignore[union-attr]
+        se = None
+        if isinstance(self.trace, Hutchinson):
+            se = mean_of_probes(integral, event_size(x), self.trace.distribution)[1]
         return Likelihood(log_density, se, refinement, *ends, latent, log_prior, integral)
 
     @torch.no_grad()

@@ -10,6 +10,8 @@ from scorefield.randomness import keyed_generator
 
 PAIRS = 2**22
 """pairs whose distances are held in memory at once"""
+COPIES = 0.2
+"""a memorisation ratio below it is that of copies, which win no comparison"""
 NUMBERS = 2**23
 """coordinates of rows that are held in memory at once"""
 

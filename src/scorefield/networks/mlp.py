@@ -55,6 +55,8 @@ class MLP(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        if c_noise.stride() == (0,):  # one level for all rows: its features are computed once
+            c_noise = c_noise[:1]
         level = with_class(self.noise(c_noise), cond, self.labels)
         h = self.enter(self.coordinates(x.flatten(1) if x.ndim > 2 else x))
         for block in self.blocks:

@@ -1,5 +1,6 @@
 """Pictures of families side by side."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,19 +17,22 @@ MARKERS = {"exact": "o", "bound": "<", "estimate": "s"}
 
 
 class Panel(NamedTuple):
-    """One measure of all families; None, or a kind that has no marker, leaves a family's row empty."""
+    """One measure of all families."""
 
     title: str
     values: Sequence[float | None]
     errors: Sequence[float | None]
     kinds: Sequence[str]
+    """exact, bound or estimate have markers of their own; where there is no value, the word is shown instead"""
     logarithmic: bool = False
     reference: float | None = None
     """a vertical line: what real data has"""
+    best: float | None = None
+    """the value to be drawn in orange"""
 
 
 def leaderboard(names: Sequence[str], panels: Sequence[Panel]) -> Figure:
-    """Families below each other, a panel for each measure; the best value of each is orange (the smallest is the best)."""
+    """Families below each other, a panel for each measure; the best value of each is orange."""
     figure = Figure(figsize=(3.2 * len(panels) + 1.6, 0.38 * len(names) + 1.3), layout="constrained", facecolor="white")
     places = np.arange(len(names))[::-1]
     for column, panel in enumerate(panels):
@@ -44,13 +48,13 @@ def leaderboard(names: Sequence[str], panels: Sequence[Panel]) -> Figure:
 
 def draw_panel(axes: Axes, places: np.ndarray, panel: Panel) -> None:
     """The dots of one measure, bars of two standard errors."""
-    known = [v for v in panel.values if v is not None]
-    best = min(known, default=None)
+    if panel.reference is not None:
+        axes.axvline(panel.reference, color=GREY, linewidth=1.2, linestyle="--")
     for y, value, error, kind in zip(places, panel.values, panel.errors, panel.kinds, strict=True):
         if value is None:
             axes.text(0.02, y, kind, transform=axes.get_yaxis_transform(), va="center", fontsize=FONT - 3, color=GREY)
             continue
-        colour = ORANGE if value == best else BLUE
+        colour = ORANGE if value == panel.best else BLUE
         spread = 0.0 if error is None else 2 * error
         axes.errorbar(value, y, xerr=spread, color=colour, marker=MARKERS.get(kind, "o"), markersize=7, linestyle="none")
     if panel.logarithmic:
@@ -60,8 +64,6 @@ def draw_panel(axes: Axes, places: np.ndarray, panel: Panel) -> None:
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    if panel.reference is not None:
-        axes.axvline(panel.reference, color=GREY, linewidth=1.2, linestyle="--")
     axes.tick_params(labelsize=FONT - 2)
     axes.set_xlabel(panel.title, fontsize=FONT - 1)
 
@@ -106,8 +108,8 @@ def bound_by_level(vae: tuple[Sequence[str], Sequence[float]] | None, chains: Se
     axes = figure.add_subplot(widths[-1])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e4e4", linewidth=0.8)
-    shades = ["#a6c8e0", "#5aa0cc", BLUE, ORANGE]
-    for chain, colour in zip(chains, shades[-len(chains) :], strict=True):
+    shades = itertools.chain(["#a6c8e0", "#5aa0cc", BLUE, ORANGE][-len(chains) or 4 :], itertools.repeat(GREY))
+    for chain, colour in zip(chains, shades, strict=False):
         edges = [chain.lowest, *chain.sigma]
         density = [loss / math.log(b / a) for loss, a, b in zip(chain.losses, edges[:-1], edges[1:], strict=True)]
         axes.stairs(density, edges, color=colour, linewidth=2, label=chain.name, baseline=None)

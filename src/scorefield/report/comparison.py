@@ -1,5 +1,6 @@
 """compare.html: families side by side; and the same table as Markdown."""
 
+import io
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
@@ -7,10 +8,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from PIL import Image
+
+from scorefield.errors import UserError
+from scorefield.metrics.copies import COPIES
+from scorefield.metrics.evaluation import REAL
 from scorefield.report.page import HEAD, number, read_json
 from scorefield.system import write_durably
 
-REAL = ", real data"
 COLUMNS = ("likelihood", "Fréchet distance", "coverage", "memorisation ratio", "seconds per 1,000 samples", "parameters")
 PICTURES = {
     "leaderboard.png": (
@@ -41,6 +46,7 @@ $levels
 )
 
 Row = dict[str, Any]
+FIELDS = {"family", "metric", "value", "se", "n", "unit", "kind", "seed"}
 
 
 def write_comparison(folder: Path) -> Path:
@@ -50,7 +56,9 @@ def write_comparison(folder: Path) -> Path:
         UserError: one of them is damaged, or the page cannot be written.
     """
     records, plan = read_json(folder / "compare.json") or [], read_json(folder / "plan.json") or {}
-    levels = read_json(folder / "levels.json") or []
+    if not isinstance(records, list) or not all(isinstance(r, dict) and r.keys() >= FIELDS for r in records):
+        raise UserError(f"{folder / 'compare.json'} is damaged: scorefield compare writes it anew")
+    levels = (read_json(folder / "levels.json") or {}).get("chains", [])
     budget = f"{plan.get('budget', 0):g} seconds of training each" if plan else "an unknown budget"
     page = PAGE.substitute(
         title=escape(f"Families on {plan.get('data', 'some data')}"),
@@ -59,11 +67,18 @@ def write_comparison(folder: Path) -> Path:
         notes="".join(f'<p class="soft">{escape(line)}</p>' for line in notes(records)),
         pictures="".join(picture(folder / name, *texts) for name, texts in PICTURES.items()),
         levels="".join(map(level_table, levels)),
-        plan=html_table(("setting", "value"), [[escape(k), escape(str(v))] for k, v in plan.items()]),
+        plan=html_table(("setting", "value"), settings(plan)),
     )
     path = folder / "compare.html"
     write_durably(path, page)
     return path
+
+
+def settings(plan: Row) -> list[list[str]]:
+    """The plan as rows of a table."""
+    shown = {k: v for k, v in plan.items() if k not in ("format_version", "steps", "reading")}
+    rows = [[escape(k.replace("_", " ")), escape(str(v))] for k, v in shown.items()]
+    return rows + [[f"steps of {escape(family)}", f"{steps:,}"] for family, steps in plan.get("steps", {}).items()]
 
 
 def leaderboard_cells(records: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -89,14 +104,15 @@ def table(records: Sequence[Row], plain: bool = False) -> list[list[str]]:
     """A row for each family, and one for real data."""
     rows = []
     for family in families(records):
-        refused = find(records, family, "not applicable")
+        refused = find(records, family, "not applicable") or find(records, family, "failed")
         if refused is not None:
-            rows.append([escape(family), "not applicable", *[""] * (len(COLUMNS) - 1)])
+            rows.append([escape(family), refused["kind"], *[""] * (len(COLUMNS) - 1)])
             continue
         cells = [cell(find(records, family, name), plain) for name in COLUMNS]
         likelihood = find(records, family, "likelihood")
         if likelihood is not None:
-            cells[0] += f" ({likelihood['kind']}{'' if trusted(likelihood) else ', not trustworthy'})"
+            infinite = "log p = −∞, " if likelihood["value"] is None else ""
+            cells[0] += f" ({infinite}{likelihood['kind']}{'' if trusted(likelihood) else ', not trustworthy'})"
         rows.append([escape(family), *cells])
     real = [next((r for r in records if r["metric"] == name + REAL), None) for name in COLUMNS]
     if any(real):
@@ -126,19 +142,24 @@ def cell(record: Row | None, plain: bool = False) -> str:
     if record["metric"] == "parameters":
         return f"{record['value']:,.0f}"
     if record["se"] is None and record["value"] is not None:
-        return f"{record['value']:.3g}"
+        return f"{record['value']:,.0f}" if record["value"] >= 1000 else f"{record['value']:.3g}"
     text = number(record)
     return text if not plain else text[text.index(">") + 1 : text.rindex("<")]
 
 
 def best(records: Sequence[Row], metric: str) -> str:
     """The family with the smallest value that can be trusted, and that is no copy of the training data; '' if there is none."""
-    copies = {r["family"] for r in records if r["metric"] == "memorisation ratio" and r["value"] < 0.2}
+    copies = copied(records)
     able = [
         r for r in records
         if r["metric"] == metric and r["value"] is not None and trusted(r) and r["family"] not in copies
     ]  # fmt: skip
     return min(able, key=lambda r: r["value"])["family"] if able else ""
+
+
+def copied(records: Sequence[Row]) -> set[str]:
+    """Families whose samples are copies of training data."""
+    return {r["family"] for r in records if r["metric"] == "memorisation ratio" and r["value"] < COPIES}
 
 
 def reading(records: Sequence[Row]) -> str:
@@ -155,7 +176,11 @@ def reading(records: Sequence[Row]) -> str:
 
 def highest(records: Sequence[Row]) -> str:
     """The family with the largest log-density that can be trusted."""
-    able = [r for r in records if r["metric"] == "likelihood" and r["value"] is not None and trusted(r)]
+    copies = copied(records)
+    able = [
+        r for r in records
+        if r["metric"] == "likelihood" and r["value"] is not None and trusted(r) and r["family"] not in copies
+    ]  # fmt: skip
     return max(able, key=lambda r: r["value"])["family"] if able else ""
 
 
@@ -163,8 +188,8 @@ def notes(records: Sequence[Row]) -> list[str]:
     """What the numbers are, and why some families are left out."""
     lines = []
     for r in records:
-        if r["metric"] == "not applicable":
-            lines.append(f"{r['family']} is not applicable: {r['unit']}.")
+        if r["kind"] in ("not applicable", "failed"):
+            lines.append(f"{r['family']} {'is not applicable' if r['kind'] == 'not applicable' else 'failed'}: {r['unit']}.")
         elif r["metric"].startswith("likelihood"):
             lines.append(f"{r['family']}, {r['metric']}: {r['unit']}; {r['n']} held-out examples, seed {r['seed']}.")
     for name in COLUMNS[1:]:
@@ -193,9 +218,15 @@ def picture(path: Path, title: str, description: str) -> str:
     """A figure with the picture inlined; nothing where there is none."""
     if not path.exists():
         return ""
-    source = f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+    except OSError as error:
+        raise UserError(f"{path} is not a picture ({error}): remove it, or run scorefield compare again") from error
+    source = f"data:image/png;base64,{b64encode(content).decode()}"
     caption = escape(description[0].upper() + description[1:])
     return (
-        f'<figure><h2>{escape(title)}</h2><img src="{source}" alt="{escape(description)}">'
+        f'<figure><h2>{escape(title)}</h2><img src="{source}" alt="{escape(description)}" width="{width}" height="{height}">'
         f"<figcaption>{caption}.</figcaption></figure>\n"
     )

@@ -140,6 +140,7 @@ def fit(
                     save()
                 watch(state.step, fields)
             save()
+            stop = interruption.signal_number or stop  # one that came after the last step
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
