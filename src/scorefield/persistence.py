@@ -90,14 +90,14 @@ def load_score(path: str | Path, *, device: str | torch.device = "cpu", many_lev
     """The same of a score or an energy; with `many_levels` of one that answers for many noise levels.
 
     Raises:
-        UserError: as `load`, and for other families, and for an energy of one level if it must have many.
+        UserError: as `load`, and for other families, and for a model of one level if it must have many.
     """
     model = load(path, device=device)
     if isinstance(model, Baseline):
         raise UserError(f"{path} holds a model of another family, which has no score: use sample or evaluate, or train a score")
     low, high = model.sigma_range
     if many_levels and low == high:
-        raise UserError(f"{path} holds an energy of one noise level, and this needs many: train it by denoising")
+        raise UserError(f"{path} holds a model of one noise level, and this needs many: train one by denoising")
     return model
 
 

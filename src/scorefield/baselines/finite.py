@@ -67,6 +67,11 @@ class TrainingImages(IntegerModel):
         self.images = self.flat(x).to(self.images)
         return self
 
+    def check_fitted(self) -> None:
+        """Raises `ValueError` if there are no images yet."""
+        if not len(self.images):
+            raise ValueError("a softmax over no images has no classes: fit it first")
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """A stored set may have any number of images."""
         stored = state_dict.get(f"{prefix}images")
@@ -77,12 +82,14 @@ class TrainingImages(IntegerModel):
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """log p(x), nats, `(b,)`, float64; −∞ for every event that is not in the set."""
         check_level_zero(sigma)
+        self.check_fitted()
         rows = self.flat(x).to(self.images.dtype)
         seen = torch.stack([(self.images == row).all(1).sum() for row in rows]) if len(rows) else rows.new_zeros(0)
         return (seen.double() / len(self.images)).log()
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Training events, drawn with replacement."""
+        self.check_fitted()
         picked = torch.randint(len(self.images), (n,), generator=generator, device=self.images.device)
         return self.shaped(self.images[picked].long())
 
@@ -127,7 +134,7 @@ class SoftmaxPatches(IntegerModel):
     def patches(self, x: Tensor) -> Tensor:
         """The number of every patch's pattern, `(b, d/4)`."""
         bits = binary_patches(self.flat(x).unflatten(1, self.event_shape), self.levels)
-        return (bits * place_values(PATCH**2, 2, x.device)).sum(1).reshape(len(x), -1)
+        return (bits * place_values(PATCH**2, 2, x.device)).sum(1).reshape(len(x), self.d // PATCH**2)
 
     def log_density(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
         """log p(x), nats, `(b,)`, float64."""

@@ -69,6 +69,7 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.compose import Compose
     from scorefield.cli.data import DataCommand
     from scorefield.cli.demo import Demo
+    from scorefield.cli.describe import Describe
     from scorefield.cli.evaluate import Evaluate
     from scorefield.cli.inpaint import Inpaint
     from scorefield.cli.logprob import LogProb
@@ -79,7 +80,7 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.verify import Verify
 
     commands: dict[str, Any] = {
-        "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand,
+        "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand, "describe": Describe,
         "logprob": LogProb, "logz": LogZ, "compare": Compare, "compose": Compose, "inpaint": Inpaint, "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"

@@ -54,7 +54,7 @@ class Compose:
 
     def __call__(self) -> int:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        models = [load_score(run, device=device, many_levels=False) for run in self.runs]
+        models = [load_score(run, device=device) for run in self.runs]
         if not models:
             raise UserError("nothing to compose: give two runs or more")
         together, sampler = composed(models, self.exponents), chains_named(self.options, models)

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
+from scorefield.baselines import CLOSED_FORM
 from scorefield.cli.display import say, tracked, training_bar
 from scorefield.cli.parse import Given, with_kinds
 from scorefield.data import Data
@@ -106,7 +107,11 @@ def report(done: Trained, data: str, folder: Path) -> int:
         return 0
     steps = outcome.step - outcome.started_at
     rate = steps * batch / outcome.seconds
-    say(f"{outcome.step} steps, {outcome.step * batch} images seen; {outcome.seconds:.0f} s, {rate:.0f} images/s")
+    if isinstance(done.run.network, CLOSED_FORM):
+        say(f"{done.run.network.kind}: counted {len(done.data.splits['train'].x)} training examples in {outcome.seconds:.2g} s")
+    else:
+        say(f"{outcome.step} steps, {outcome.step * batch} images seen; {outcome.seconds:.0f} s, {rate:.0f} images/s")
     for name in ("run.json", "log.jsonl", "checkpoints", "config.json", "model.safetensors"):
-        say(f"wrote {folder / name}")
+        if (folder / name).exists():
+            say(f"wrote {folder / name}")
     return 0

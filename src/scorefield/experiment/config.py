@@ -63,11 +63,13 @@ class Run:
             raise UserError(f"--label-dropout must be between 0 and 1, got {self.label_dropout}")
         objective, network, (low, high) = self.objective, self.network, self.sigma_range
         if isinstance(network, BaselineConfig) != isinstance(objective, EvidenceBound):
+            hint = f"; --recipe {network.kind} has both" if isinstance(network, BaselineConfig) else ""
             raise UserError(
                 f"--network.kind {network.kind} cannot be learnt by --objective.kind {objective.kind}: scores and energies are "
-                f"learnt by denoising or persistent-chains, other families by likelihood; --recipe {network.kind} has both, if "
-                "there is one"
+                f"learnt by denoising or persistent-chains, other families by likelihood{hint}"
             )
+        if isinstance(network, BaselineConfig) and (self.training.compile == "on" or self.training.precision == "bf16"):
+            raise UserError(f"--compile on and --precision bf16 are for scores, and {network.kind} is none: leave them out")
         if isinstance(network, BaselineConfig) and (self.energy or self.conditional):
             raise UserError(f"--energy and --conditional are for scores, and {network.kind} is none: leave them out")
         if isinstance(objective, DenoisingScoreMatching):
@@ -76,8 +78,14 @@ class Run:
             if not 0 < low < high < math.inf:
                 raise UserError(f"--sigma-range must satisfy 0 < low < high < inf, got {low:g} {high:g}")
         if isinstance(objective, PersistentChains):
-            if not self.energy or self.conditional:
-                raise UserError("--objective.kind persistent-chains is for energies without classes: give --energy as well")
+            if not self.energy:
+                raise UserError("--objective.kind persistent-chains is for energies: give --energy as well")
+            if self.conditional:
+                raise UserError("--objective.kind persistent-chains knows no classes: leave --conditional out")
+            if objective.chains < self.training.batch_size:
+                raise UserError(
+                    f"--objective.chains must be at least --batch-size {self.training.batch_size}, got {objective.chains}"
+                )
             if not 0 < low == high < math.inf:
                 raise UserError(f"persistent chains live at one level: give --sigma-range LEVEL LEVEL, got {low:g} {high:g}")
 

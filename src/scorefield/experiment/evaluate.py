@@ -239,7 +239,9 @@ def curves(folder: Path) -> list[Path]:
     if not (folder / "log.jsonl").exists():
         return []
     log = read_log(folder / "log.jsonl")
-    figures = {"learning_curve.png": learning_curve(log), "loss_by_sigma.png": loss_by_sigma(log)}
+    figures = {"learning_curve.png": learning_curve(log)}
+    if any(loss is not None for record in log for loss in record.get("loss_by_sigma", ())):  # not every loss has a level
+        figures["loss_by_sigma.png"] = loss_by_sigma(log)
     for name, figure in figures.items():
         write_durably(folder / name, figure_png(figure))
     return [folder / name for name in figures]

@@ -115,6 +115,8 @@ def sampler_named(options: SamplerOptions, model: AnyModel) -> AnySampler:
         return Drawing()
     name: SamplerName = sampler_name(options, model)  # type: ignore[assignment]
     check_choice("sampler", name, SAMPLERS)
+    if model.sigma_range[0] == model.sigma_range[1] and name != "langevin":
+        raise UserError(f"{name} walks many noise levels, and this model answers for one: take --sampler langevin")
     changes: dict[str, Any] = {option: getattr(options, option) for option in TAKERS if getattr(options, option) is not None}
     for option in changes:
         if name not in TAKERS[option]:
@@ -204,6 +206,8 @@ def in_precision(model: AnyModel, precision: Precision, device: torch.device, sa
     Not for a sampler that measures its own error: it would take ever smaller steps to get below that of bf16.
     """
     if isinstance(model, Baseline):
+        if precision == "bf16":
+            raise UserError("--precision bf16 is for direct scores only: leave it out")
         return model  # type: ignore[return-value]  # its sampler asks for no score
     direct = not hasattr(model, "log_density")
     if precision == "bf16" and not direct:

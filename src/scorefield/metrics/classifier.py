@@ -41,7 +41,7 @@ def fit_classifier(
         rows = torch.randint(len(train), (BATCH,), generator=generator).numpy()
         x = train[rows]
         x = x + NOISE * torch.randn(x.shape, generator=generator)
-        loss = nn.functional.cross_entropy(head(body(x)), torch.from_numpy(labels[rows]))
+        loss = nn.functional.cross_entropy(head(body(x)), torch.from_numpy(labels[rows]).long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -207,9 +207,10 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         if not x.is_floating_point() or x.shape[1:] != self.replay.shape[1:]:
             expected = f"floating-point events of shape {tuple(self.replay.shape[1:])}"
             raise ValueError(f"these persistent chains are of {expected}, got {x.dtype} of shape {tuple(x.shape[1:])}")
-        if len(x) > len(self.replay):
+        if len(x) > len(self.replay) and learning:
             raise ValueError(f"a batch of {len(x)} needs a buffer of as many chains, got {len(self.replay)}")
-        rows = torch.randperm(len(self.replay), generator=generator, device=x.device)[: len(x)]
+        rows = torch.randperm(len(self.replay), generator=generator, device=x.device)
+        rows = rows.repeat(-(-len(x) // len(rows)))[: len(x)]  # held-out data may be more than the chains
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         anew = torch.rand(len(x), generator=generator, device=x.device) < self.fresh
         start = torch.where(expand(anew, x), noise, self.replay[rows].to(x))

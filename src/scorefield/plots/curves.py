@@ -31,14 +31,16 @@ def learning_curve(log: list[LogRecord]) -> Figure:
     if validation:
         x, y = column(validation, "images"), column(validation, "loss")
         axes.plot(x, y, color=ORANGE, linewidth=2, marker="o", markersize=4, label="held out")
-    axes.set_yscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
+    axes.legend(fontsize=FONT - 1, frameon=False)
+    if any(record["loss"] <= 0 for record in log):  # differences of log-densities, say
+        return figure
+    axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     low, high = axes.get_ylim()
     shown = (2, 5) if high / low > 10 else range(2, 10)
     axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if leading_digit(value) in shown else "")
     axes.tick_params(which="minor", labelsize=FONT - 1)
-    axes.legend(fontsize=FONT - 1, frameon=False)
     return figure
 
 

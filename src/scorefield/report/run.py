@@ -44,6 +44,8 @@ MEANINGS = {
     "bits per dimension, uniform": "What knowing nothing would spend.",
     "bits per dimension, exact": "What a lossless code built on the model spends on each number of an example, exactly: lower "
     "is better.",
+    "bits per dimension, bound of 64 importance samples": "At most so many bits, by a lower bound on the likelihood.",
+    "log-density, energy less log Z": "Higher is better; the energy's log-density less an estimate of log Z.",
     "bits per dimension, energy less log Z": "The same by the energy's log-density and an estimate of log Z, whose error is in "
     "the standard error.",
     "log-density, probability flow": "Higher is better; in the units of the data, by the density of the probability flow.",
@@ -68,7 +70,11 @@ PICTURES = {
         "what each range of noise levels adds to the evidence bound of held-out data, bars of two standard errors",
     ),
 }
-WHERE = {"neighbours.png": ", for images, on the run's own data", "bound_by_sigma.png": " with likelihoods"}
+WHERE = {
+    "neighbours.png": ", for images, on the run's own data",
+    "bound_by_sigma.png": " with likelihoods, of models of many levels",
+    "loss_by_sigma.png": " where the loss has a noise level",
+}
 """which evaluations make pictures that not all make"""
 PIXEL_ART = ("samples.png", "film.gif", "neighbours.png")
 OF_VECTORS = {"samples.png": " (orange) over held-out data (grey)", "film.gif": ", the first two coordinates"}

@@ -61,7 +61,8 @@ class Training:
     validate_every: int = 250
     """steps between validation losses"""
     keep_best: bool = False
-    """keep the weights of the smallest validation loss instead of the last ones: for models that learn their data by heart"""
+    """keep the weights of the smallest validation loss, among steps that are multiples of --validate-every, instead of the
+    last ones: for models that learn their data by heart"""
     threads: int | None = None
     """CPU threads; PyTorch's own choice if not given"""
 

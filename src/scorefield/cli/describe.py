@@ -1,0 +1,48 @@
+"""scorefield describe: what the columns of a table are."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from scorefield.cli.display import say
+from scorefield.data.columns import described, infer
+from scorefield.data.tables import read_table
+
+WIDE = 140
+"""columns of the table where it is not written to a terminal"""
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Show what the columns of TABLE are taken for.
+
+    Kinds are continuous, positive, bounded, integer, binary, categorical, datetime and constant.
+    In Python `ScoreDensity(columns={"name": "integer"})` says otherwise.
+
+    Example: `scorefield describe people.csv`.
+    """
+
+    table: Annotated[Positional[Path], arg(metavar="TABLE")]
+    """a .csv, .tsv (or .gz of them) or .parquet file"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Describe":
+        return cls(tyro.MISSING)
+
+    def __call__(self) -> int:
+        frame = read_table(self.table)
+        shown = described(infer(frame))
+        table = Table(*shown.columns)
+        for row in shown.itertuples(index=False):
+            table.add_row(*map(str, row))
+        Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+        copies = int(frame.duplicated().sum())
+        say(f"{self.table}: {len(frame)} rows, {len(frame.columns)} columns; {copies} rows are copies of others")
+        return 0

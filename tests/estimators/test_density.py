@@ -1,0 +1,213 @@
+"""ScoreDensity: densities of tables with a known law, scikit-learn's contract, anomalies, files."""
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn.base import clone
+from sklearn.mixture import GaussianMixture as EM
+
+from scorefield.errors import UserError
+from scorefield.estimators import ScoreDensity
+from scorefield.estimators.density import validation_loss
+from scorefield.estimators.residual import MixtureParameters, MixtureResidual, MixtureTrace
+from scorefield.interfaces import Field
+from scorefield.jacobian_trace import Exact
+from scorefield.networks import MLPConfig
+
+SMALL: dict[str, Any] = {"steps": 300, "width": 64, "blocks": 2}
+
+
+def two_bananas(n: int, seed: int) -> np.ndarray:
+    """Rows whose density a few Gaussians do not have, `(n, 2)`."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    return np.stack([x, x**2 + 0.3 * rng.normal(size=n)], 1)
+
+
+def log_two_bananas(x: np.ndarray) -> np.ndarray:
+    return stats.norm.logpdf(x[:, 0]) + stats.norm.logpdf(x[:, 1], x[:, 0] ** 2, 0.3)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> ScoreDensity:
+    return ScoreDensity(components=2, **SMALL).fit(two_bananas(2000, 0))
+
+
+def random_residual(seed: int = 0) -> MixtureResidual:
+    """A mixture and a network that is not 0."""
+    g = torch.Generator().manual_seed(seed)
+    a = torch.randn(3, 2, 2, generator=g, dtype=torch.float64)
+    mixture = MixtureParameters(torch.tensor([0.2, 0.3, 0.5]), torch.randn(3, 2, generator=g), a @ a.mT + 0.1 * torch.eye(2))
+    model = MixtureResidual(mixture, MLPConfig(16, 1, 2), (0.01, 6.0)).double()
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(model.correction.network.leave.weight, std=0.3)  # type: ignore[union-attr, arg-type]
+    return model.requires_grad_(False)
+
+
+def test_the_trace_is_that_of_the_jacobian() -> None:
+    model, x = random_residual(), torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for sigma in (0.05, 1.3):
+        found = MixtureTrace()(Field(model, sigma), x)
+        jacobian = torch.func.vmap(torch.func.jacrev(lambda y, s=sigma: model.score(y[None], s)[0]))(x)
+        torch.testing.assert_close(found.trace, torch.einsum("bii->b", jacobian), rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(found.score, model.score(x, sigma), rtol=1e-12, atol=1e-12)
+        both = model.mixture.score_and_laplacian(x, sigma)
+        torch.testing.assert_close(both[1], Exact()(Field(model.mixture, sigma), x).trace, rtol=1e-9, atol=1e-9)  # type: ignore[arg-type]
+
+
+def test_the_network_begins_at_nothing() -> None:
+    mixture = MixtureParameters(torch.ones(1), torch.zeros(1, 3), torch.eye(3)[None])
+    model = MixtureResidual(mixture, MLPConfig(16, 1, 2), (0.01, 6.0))
+    x = torch.randn(4, 3)
+    assert model.untouched
+    torch.testing.assert_close(model.score(x, 0.5), -x / 1.25)
+    assert not random_residual().untouched
+    # z less the best guess of it is (z − σ x₀)/(1 + σ²), whose square is d/(1 + σ²) in expectation
+    u = np.linspace(math.log(0.01), math.log(6), 10_001)
+    expected = 3 * np.mean(1 / (1 + np.exp(2 * u)))
+    rows = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    assert validation_loss(model, rows, 0) == pytest.approx(expected, rel=0.05)
+
+
+def test_log_densities_integrate_to_one_and_are_near_the_truth(fitted: ScoreDensity) -> None:
+    a, b = np.linspace(-4.5, 4.5, 120), np.linspace(-2, 18, 240)
+    grid = np.stack(np.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2)
+    mass = np.exp(fitted.score_samples(grid)).sum() * (a[1] - a[0]) * (b[1] - b[0])
+    assert mass == pytest.approx(1, abs=0.02)
+    new = two_bananas(500, 9)
+    assert np.abs(fitted.score_samples(new) - log_two_bananas(new)).mean() < 0.25
+    assert fitted.score(new) == pytest.approx(fitted.score_samples(new).mean())
+
+
+def test_the_network_helps(fitted: ScoreDensity) -> None:
+    new = two_bananas(1000, 8)
+    mixture = ScoreDensity(components=2, steps=0).fit(two_bananas(2000, 0))
+    gain = fitted.score_samples(new) - mixture.score_samples(new)
+    assert gain.mean() > 5 * gain.std() / len(new) ** 0.5
+
+
+def test_without_a_network_it_is_the_mixture_smoothed() -> None:
+    x = np.random.default_rng(0).normal(size=(500, 2)) * [1.0, 3.0] + [5.0, -2.0]
+    model = ScoreDensity(components=1, steps=0).fit(x)
+    m, warps = model.model_.mixture, model.parts_.encoding.warps
+    z = np.stack([w.forward(c)[0] for w, c in zip(warps, x.T, strict=True)], 1)
+    slope = sum(w.forward(c)[1] for w, c in zip(warps, x.T, strict=True))
+    covariance = m.covariance().numpy() + 0.01**2 * np.eye(2)
+    law = stats.multivariate_normal(m.mean().numpy(), covariance)
+    np.testing.assert_allclose(model.score_samples(x), law.logpdf(z) + slope, rtol=1e-9)
+
+
+def test_a_row_alone_is_the_row_in_a_batch(fitted: ScoreDensity) -> None:
+    x = two_bananas(60, 3)
+    together = fitted.score_samples(x)
+    for i in (0, 31, 59):
+        assert fitted.score_samples(x[i : i + 1])[0] == pytest.approx(together[i], abs=1e-7)
+    np.testing.assert_allclose(fitted.anomaly_score(x[7:8]), fitted.anomaly_score(x)[7:8], rtol=1e-9)
+
+
+def test_the_stein_score_is_the_gradient_of_the_smoothed_law() -> None:
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.lognormal(0, 0.5, 800), rng.normal(size=800)], 1)
+    model = ScoreDensity(components=3, steps=0).fit(x)
+    at, eps = x[:20], 1e-5
+    for i in range(2):
+        step = eps * np.eye(2)[i]
+        slope = (model.score_samples(at + step) - model.score_samples(at - step)) / (2 * eps)
+        np.testing.assert_allclose(model.stein_score(at)[:, i], slope, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_have_the_law_of_the_data(fitted: ScoreDensity) -> None:
+    drawn = fitted.sample(2000, random_state=5)
+    assert stats.kstest(drawn[:, 0], "norm").pvalue > 1e-3
+    residual = (drawn[:, 1] - drawn[:, 0] ** 2) / 0.3
+    assert abs(residual.mean()) < 0.3
+    assert residual.std() == pytest.approx(1, abs=0.4)
+    np.testing.assert_array_equal(fitted.sample(5, random_state=5), drawn[:5])
+
+
+def test_p_values_of_ordinary_rows_are_uniform_at_most(fitted: ScoreDensity) -> None:
+    p = fitted.anomaly_pvalue(two_bananas(1000, 4))
+    for level in (0.05, 0.2, 0.5):
+        spread = math.sqrt(level * (1 - level) * (1 / 1000 + 1 / 200))
+        assert (p <= level).mean() < level + 4 * spread
+    far = fitted.anomaly_pvalue(np.array([[0.0, 9.0], [3.0, 0.0]]))
+    assert far.max() == 1 / 201
+
+
+def test_discrete_columns_have_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"n": rng.poisson(3, 3000), "b": rng.random(3000) < 0.3})
+    model = ScoreDensity(components=8, steps=0).fit(frame)
+    one = pd.DataFrame({"n": np.repeat(np.arange(8), 2), "b": [False, True] * 8})
+    found = np.exp(model.score_samples(one))
+    truth = stats.poisson.pmf(one.n, 3) * np.where(one.b, 0.3, 0.7)
+    assert np.abs(found - truth).max() < 0.06
+    drawn = model.sample(500)
+    assert list(drawn.columns) == ["n", "b"]
+    assert set(drawn.b) == {False, True}
+    assert drawn.n.dtype == np.int64
+
+
+def test_the_mixture_is_scikit_learns() -> None:
+    x = two_bananas(1500, 2)
+    model = ScoreDensity(components=4, steps=0, random_state=3).fit(x)
+    z = model.parts_.encoding.encode(x)[0]
+    train = model._split(len(x), 3)[0]
+    reference = EM(4, reg_covar=1e-4, random_state=3, max_iter=200, tol=1e-3).fit(z[train])
+    np.testing.assert_allclose(
+        model.model_.mixture.log_density(torch.from_numpy(z)).numpy(), reference.score_samples(z), rtol=1e-6
+    )
+
+
+def test_it_can_be_saved_pickled_and_cloned(fitted: ScoreDensity, tmp_path: Path) -> None:
+    x = two_bananas(40, 6)
+    fitted.save(tmp_path / "model")
+    for other in (ScoreDensity.load(tmp_path / "model"), pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(other.score_samples(x), fitted.score_samples(x))
+        np.testing.assert_array_equal(other.anomaly_pvalue(x), fitted.anomaly_pvalue(x))
+    again = clone(fitted)
+    assert again.get_params() == fitted.get_params()
+    with pytest.raises(UserError, match=r"config\.json does not exist"):
+        ScoreDensity.load(tmp_path)
+
+
+def test_the_same_seed_gives_the_same_and_the_global_state_stays() -> None:
+    x = two_bananas(300, 0)
+    state = torch.random.get_rng_state()
+    one, two = (ScoreDensity(components=2, steps=30, width=16, blocks=1).fit(x).score_samples(x) for _ in range(2))
+    assert (one == two).all()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (one != ScoreDensity(components=2, steps=30, width=16, blocks=1, random_state=1).fit(x).score_samples(x)).any()
+
+
+def test_weights_are_followed() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-3, 1, (400, 1)), rng.normal(3, 1, (400, 1))])
+    weights = np.concatenate([np.full(400, 3.0), np.ones(400)])
+    model = ScoreDensity(components=2, steps=0).fit(x, sample_weight=weights)
+    a, b = np.exp(model.score_samples(np.array([[-3.0], [3.0]])))
+    assert a / b == pytest.approx(3, rel=0.25)
+    for bad in (-weights, np.zeros(800), weights[:5], np.full(800, np.nan)):
+        with pytest.raises(ValueError, match="sample_weight must be 800 finite numbers of at least 0, not all 0"):
+            ScoreDensity().fit(x, sample_weight=bad)
+
+
+def test_what_is_no_table_for_it_is_refused(fitted: ScoreDensity) -> None:
+    for bad, words in (
+        (np.array([[1.0, np.nan], [0.5, 2.0], [0.1, 0.2], [3.0, 1.0]]), "column 'x1', row 0: the value is missing"),
+        (np.ones((20, 2)), "every column is constant"),
+        (np.array([[0.5, 1.5]]), "every column is constant"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ScoreDensity().fit(bad)
+    with pytest.raises(ValueError, match="X has 3 features, but ScoreDensity is expecting 2 features as input"):
+        fitted.score_samples(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="n_samples must be at least 1, got 0"):
+        fitted.sample(0)
