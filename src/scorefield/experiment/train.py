@@ -101,7 +101,8 @@ def train(
         return x, dropped(labels, run.label_dropout, keyed_generator(run.training.seed, "labels", step, rank))
 
     model, objective = build_model(run, data), run.loss(data.event_shape)
-    probe(model, run.loss(data.event_shape), encode(batches.at(0)[0][:2]))
+    if not counted:
+        probe(model, run.loss(data.event_shape), encode(batches.at(0)[0][:2]))
     if accelerator.is_main_process:
         make_folder(folder)
         remove_leftovers(folder)
@@ -174,9 +175,8 @@ def dropped(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
 def probe(model: AnyModel, objective: Objective, x: Tensor) -> None:
     """One loss and gradient, forgotten at once: what cannot be trained fails here, before anything is written."""
     loss = objective(model, x, generator=keyed_generator(0, "probe")).value.sum()  # type: ignore[arg-type]
-    if loss.requires_grad:
-        loss.backward()
-        model.zero_grad(set_to_none=True)
+    loss.backward()
+    model.zero_grad(set_to_none=True)
 
 
 def inherit_resolved(asked: Training, stored: Training) -> Training:
