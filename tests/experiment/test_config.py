@@ -33,7 +33,7 @@ FAMILY_CONFIGS = (
     AutoregressiveConfig(),
     VAEConfig(),
 )
-CHAINS = PersistentChains(chains=64, steps=2)
+CHAINS = PersistentChains(chains=256, steps=2)
 
 
 def refusal(**settings: object) -> str:
@@ -87,9 +87,14 @@ def test_denoising_needs_levels_above_zero_and_more_than_one(levels: tuple[float
 
 
 def test_chains_are_for_energies_without_classes() -> None:
-    line = "--objective.kind persistent-chains is for energies without classes: give --energy as well"
-    for settings in ({}, {"conditional": True}, {"conditional": True, "energy": True}):
-        assert refusal(objective=CHAINS, sigma_range=(0.4, 0.4), **settings) == line
+    def line(**settings: object) -> str:
+        return refusal(objective=CHAINS, sigma_range=(0.4, 0.4), **settings)
+
+    assert line() == line(conditional=True) == "--objective.kind persistent-chains is for energies: give --energy as well"
+    classes = "--objective.kind persistent-chains knows no classes: leave --conditional out"
+    assert line(conditional=True, energy=True) == classes
+    few = "--objective.chains must be at least --batch-size 300, got 256"
+    assert line(energy=True, training=Training(batch_size=300)) == few
 
 
 @pytest.mark.parametrize("levels", [(0.3, 0.4), (0.0, 0.0), (math.inf, math.inf), (math.nan, math.nan), (-1.0, -1.0)])
@@ -144,7 +149,7 @@ def test_a_run_has_an_objective_with_chains_of_its_events_where_it_needs_them() 
     run = Run(network=MLPConfig(), objective=CHAINS, energy=True, sigma_range=(0.4, 0.4))
     built = run.loss((1, 4, 4))
     assert isinstance(built, PersistentContrastiveDivergence)
-    assert built.replay.shape == (64, 1, 4, 4)
+    assert built.replay.shape == (256, 1, 4, 4)
     assert built.steps == 2
     assert torch.equal(built.replay, run.loss((1, 4, 4)).replay)  # type: ignore[attr-defined]  # begun anew, alike
     assert Run().loss((3,)) == DenoisingScoreMatching()

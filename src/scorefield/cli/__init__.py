@@ -76,17 +76,21 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.logz import LogZ
     from scorefield.cli.parse import parse
     from scorefield.cli.sample import Sample
+    from scorefield.cli.tables import TABLE_COMMANDS, Impute, concerns_table
     from scorefield.cli.train import Train
     from scorefield.cli.verify import Verify
 
     commands: dict[str, Any] = {
         "train": Train, "sample": Sample, "evaluate": Evaluate, "demo": Demo, "data": DataCommand, "describe": Describe,
-        "logprob": LogProb, "logz": LogZ, "compare": Compare, "compose": Compose, "inpaint": Inpaint, "verify": Verify,
+        "logprob": LogProb, "logz": LogZ, "compare": Compare, "compose": Compose, "inpaint": Inpaint, "impute": Impute,
+        "verify": Verify,
     }  # fmt: skip
     choices = f"choose one of {', '.join(commands)}"
     if not arguments:
         raise UserError(f"no command given: {choices} (see scorefield --help)")
     name = arguments[0]
+    if concerns_table(name, arguments[1:]):
+        commands = commands | TABLE_COMMANDS
     if name in commands:
         default = commands[name].defaults(arguments[1:])
         code: int = parse(commands[name], arguments[1:], prog=f"scorefield {name}", default=default)()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -38,11 +39,15 @@ class Describe:
 
     def __call__(self) -> int:
         frame = read_table(self.table)
-        shown = described(infer(frame))
-        table = Table(*shown.columns)
-        for row in shown.itertuples(index=False):
-            table.add_row(*map(str, row))
-        Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+        show(described(infer(frame)))
         copies = int(frame.duplicated().sum())
         say(f"{self.table}: {len(frame)} rows, {len(frame.columns)} columns; {copies} rows are copies of others")
         return 0
+
+
+def show(columns: pd.DataFrame) -> None:
+    """The columns on stdout."""
+    table = Table(*columns.columns)
+    for row in columns.itertuples(index=False):
+        table.add_row(*map(str, row))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)

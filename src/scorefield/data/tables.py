@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from scorefield.errors import UserError
+from scorefield.system import written_aside
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
@@ -44,6 +45,28 @@ def read_table(path: str | Path) -> pd.DataFrame:
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{path} has two columns called {twice!r}: give each a name of its own")
     return table.to_pandas()
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """A table in the format that its name asks for, whole or not at all; missing values are empty.
+
+    Raises:
+        UserError: an unknown suffix, or a place that cannot be written.
+    """
+    check_suffix(path)
+    with written_aside(path) as aside:
+        if path.suffix == ".parquet":
+            frame.to_parquet(aside, index=False)
+        else:
+            delimiter = "\t" if ".tsv" in path.suffixes else ","
+            packed = "gzip" if path.suffix == ".gz" else None
+            frame.to_csv(aside, sep=delimiter, index=False, compression=packed)
+
+
+def check_suffix(path: Path) -> None:
+    """Raises `UserError` for a name that is not a table's."""
+    if not is_table(path.name):
+        raise UserError(f"{path} is no name of a table: use {', '.join(SUFFIXES)}")
 
 
 def read_text(path: Path) -> pa.Table:

@@ -8,20 +8,30 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
+from rich.console import Console
+from rich.progress import track
 from safetensors.torch import save
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from scorefield.data.columns import ColumnKind, as_frame, described, infer
 from scorefield.data.transforms import Encoding, fitted_encoding
 from scorefield.errors import UserError
-from scorefield.estimators.mixture import COUNTS, fitted_mixture
-from scorefield.estimators.residual import ClosedForm, MixtureParameters, MixtureResidual, MixtureTrace
+from scorefield.estimators.mixture import COUNTS, fitted_mixture_with_gaps
+from scorefield.estimators.residual import (
+    ClosedForm,
+    MixtureParameters,
+    MixtureResidual,
+    MixtureTrace,
+    OfRows,
+    States,
+)
 from scorefield.likelihood import FlowLikelihood
 from scorefield.networks import MLPConfig
 from scorefield.objectives import DenoisingScoreMatching, LogUniform, PowerWeighting
@@ -52,6 +62,8 @@ class Parts:
     components: int
     seed: int
     flow_steps: int
+    named: bool
+    """whether the table had names of its own"""
 
 
 class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -71,7 +83,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         flow_steps: of the solver of log-densities.
         validation_fraction, calibration_fraction: shares of the rows that choose when to stop, and that p-values are
             calibrated on; neither serves anything else.
-        random_state: an integer; the same gives the same.
+        random_state: an integer, or a RandomState that gives one; None is 0. The same gives the same.
+        verbose: show a progress bar.
 
     Attributes:
         columns_: the columns as a data frame.
@@ -91,7 +104,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         flow_steps: int = 20,
         validation_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
     ) -> None:
         self.columns = columns
         self.components = components
@@ -105,6 +119,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.validation_fraction = validation_fraction
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
+        self.verbose = verbose
 
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -114,25 +129,30 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         Raises:
             ValueError: a table that cannot be read as one (`UserError`), missing values, weights that are negative or all zero.
         """
-        frame, seed = as_frame(X), int(self.random_state)
+        frame, seed = self._frame(X, reset=True), seed_of(self.random_state)
         weights = checked_weights(sample_weight, len(frame))
         columns = infer(frame, self.columns)
         encoding = fitted_encoding(frame, columns, seed)
         if not encoding.modelled:
             raise UserError("every column is constant: there is nothing to model")
         numbers = encoding.numbers(frame)
-        check_complete(numbers, encoding)
+        check_rows(numbers)
         train, validation, calibration = self._split(len(numbers), seed)
         z = encoding.encode(encoding.dequantised(numbers, seed))[0]
         counts = COUNTS if self.components == "auto" else (int(self.components),)
         seen = z[train] if weights is None else z[train][resampled(weights[train], seed)]
-        mixture = fitted_mixture(seen, z[validation], counts, seed)
+        mixture = fitted_mixture_with_gaps(seen, z[validation], counts, seed)
         self.model_ = self._trained(mixture, encoding, numbers, train, validation, weights, seed)
-        self.parts_ = Parts(encoding, self._network(), self._levels(), len(mixture.weights), seed, int(self.flow_steps))
+        self.parts_ = Parts(
+            encoding,
+            self._network(),
+            self._levels(),
+            len(mixture.weights),
+            seed,
+            int(self.flow_steps),
+            hasattr(self, "feature_names_in_"),
+        )
         self.columns_ = described(columns)
-        self.n_features_in_ = len(columns)
-        if not isinstance(X, np.ndarray | list):
-            self.feature_names_in_ = np.array([c.name for c in columns], dtype=object)
         self.calibration_scores_ = np.sort(self._anomaly(z[calibration]))
         return self
 
@@ -161,9 +181,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             model = MixtureResidual(mixture, self._network(), self._levels())
         steps = round(25 * math.sqrt(len(train))) if self.steps == "auto" else int(self.steps)
         if steps == 0:
-            return model.eval()
+            return model.double().eval().requires_grad_(False)
         fresh = Fresh(encoding, numbers[train], seed)
         held_out = torch.from_numpy(encoding.encode(encoding.dequantised(numbers[validation], seed))[0]).float()
+        gaps = bool(np.isnan(numbers).any())
+        every = 2 if gaps else 4  # so often a batch has states
         batch = min(int(self.batch_size), len(train))
         chances = None if weights is None else torch.from_numpy(weights[train] / weights[train].sum())
         average = deepcopy(model).requires_grad_(False)
@@ -171,11 +193,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         optimizer = torch.optim.Adam(own, self.learning_rate, betas=(0.9, 0.99))
         check_every = max(20, steps // 25)
         best, least = deepcopy(model.correction.state_dict()), validation_loss(model, held_out, seed)
-        for step in range(steps):
+        for step in track(range(steps), "training", console=Console(stderr=True), disable=not self.verbose):
             generator = keyed_generator(seed, "batches of a table", step)
             rows = drawn_rows(len(train), batch, chances, generator)
             x = fresh(rows.numpy(), step)
-            loss = OBJECTIVE(model, x, generator=generator).value.mean() / x.shape[1]
+            states = random_states(x, generator) if step % every == 0 else observed_states(x) if gaps else None
+            loss = denoising_loss(model, x, states, generator).mean() / x.shape[1]
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(own, 1.0)
@@ -188,7 +211,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 if reached < least:
                     best, least = deepcopy(average.correction.state_dict()), reached
         model.correction.load_state_dict(best)
-        return model.eval().requires_grad_(False)
+        return model.double().eval().requires_grad_(False)
 
     # ── what is known afterwards ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,39 +219,89 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """log-density of each row `(n,)`, nats, in the units of the table; float64, on a fixed grid, with the exact trace.
 
         Of discrete columns it is that of the value with uniform noise, a function of the row: on average at most the
-        logarithm of the value's probability.
+        logarithm of the value's probability. Of a row with missing values it is that of the others.
         """
         z, slope = self._encoded(X)
-        return self._log_density(z) + slope.sum(1)
+        return self._log_density(z) + np.nansum(slope, 1)
 
     def score(self, X: Any, y: object = None) -> float:
         """The mean log-density, nats a row."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> Any:
+    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Any:
         """New rows: an array if it was fitted on one, else a pandas data frame with the columns of the table."""
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}")
-        seed = self.parts_.seed if random_state is None else int(random_state)
+        seed = self.parts_.seed if random_state is None else seed_of(random_state)
         sampler = Heun(steps=self.parts_.flow_steps, sigma_range=self.parts_.sigma_range)
         parts = []
         for chunk in range(-(-n_samples // CHUNK)):
             generator = keyed_generator(seed, "samples of a table", chunk)
             start = self.model_.mixture.sample(CHUNK, self.parts_.sigma_range[1], generator=generator)
-            *_, state = sampler(self._double(), start, generator=generator)
+            *_, state = sampler(self.model_, start, generator=generator)
             parts.append(state.x.numpy())
         frame = self.parts_.encoding.decode(np.concatenate(parts)[:n_samples])
         return frame if hasattr(self, "feature_names_in_") else frame.to_numpy()
 
+    def impute(self, X: Any, n_draws: int = 1, random_state: int | np.random.RandomState | None = None) -> list[Any]:
+        """Tables like `X` whose missing values are drawn from their law given the others, `n_draws` of them.
+
+        Values are taken to be missing at random: that they are may depend on what is there, not on what is not.
+        """
+        numbers = self._numbers(X)
+        if n_draws < 1:
+            raise ValueError(f"n_draws must be at least 1, got {n_draws}")
+        encoding, seed = self.parts_.encoding, self.parts_.seed if random_state is None else seed_of(random_state)
+        z = encoding.encode(encoding.dequantised(numbers, self.parts_.seed))[0]
+        incomplete = np.flatnonzero(np.isnan(z).any(1))
+        frame, found = self._frame(X, reset=False), []
+        for draw in range(n_draws):
+            filled = z.copy()
+            for chunk, start in enumerate(range(0, len(incomplete), CHUNK)):
+                rows = incomplete[start : start + CHUNK]
+                generator = keyed_generator(seed, "imputation", draw, chunk)
+                filled[rows] = self._completed(torch.from_numpy(z[rows]), generator).numpy()
+            drawn = encoding.decode(filled)
+            complete = frame.copy()
+            for name in frame.columns:
+                gaps = frame[name].isna()
+                if gaps.any():
+                    complete[name] = frame[name].where(~gaps, drawn[name])
+            found.append(complete if isinstance(X, pd.DataFrame) or hasattr(X, "to_pandas") else complete.to_numpy(np.float64))
+        return found
+
+    @torch.no_grad()
+    def _completed(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Rows whose NaNs are drawn given the others."""
+        gaps = z.isnan()
+        known = torch.where(gaps, 0.0, z)
+        states = States(gaps.double(), (~gaps).double(), known)
+        low, high = self.parts_.sigma_range
+        model = OfRows(self.model_, states)
+        start = model.mixture.sample(high, generator)
+        *_, state = Heun(steps=self.parts_.flow_steps, sigma_range=(low, high))(model, start, generator=generator)
+        return torch.where(gaps, state.x, known)
+
     def stein_score(self, X: Any) -> np.ndarray:
-        """∇ log p `(n, d)` in the units of the table, a column for each modelled one; of discrete ones with their noise."""
+        """∇ log p `(n, d)` in the units of the table, a column for each modelled one; of discrete ones with their noise.
+
+        Where a value is missing there is NaN.
+        """
         encoding, numbers = self.parts_.encoding, self._numbers(X)
         x = encoding.dequantised(numbers, self.parts_.seed)
         z, slope = encoding.encode(x)
-        low = self.parts_.sigma_range[0]
-        own = np.concatenate([self._double().score(part, low).numpy() for part in torch.from_numpy(z).split(CHUNK)])
+        own = np.concatenate(
+            [self._score(part, self.parts_.sigma_range[0]).numpy() for part in torch.from_numpy(z).split(CHUNK)]
+        )
         return own * np.exp(slope) + encoding.slope_of_slope(x)
+
+    @torch.no_grad()
+    def _score(self, z: Tensor, sigma: float) -> Tensor:
+        """Of rows, gaps left out."""
+        if not z.isnan().any():
+            return self.model_.score(z, sigma)
+        return self.model_.score(z.nan_to_num(0.0), sigma, observed_states(z))
 
     def anomaly_score(self, X: Any) -> np.ndarray:
         """How badly each row is denoised, summed over noise levels `(n,)`: higher is more anomalous."""
@@ -262,36 +335,32 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         try:
             found.calibration_scores_ = tensors.pop("calibration_scores").numpy()
             mixture = MixtureParameters(*(tensors[name] for name in MixtureParameters._fields))
-            model = MixtureResidual(mixture, parts.network, parts.sigma_range)
+            model = MixtureResidual(mixture, parts.network, parts.sigma_range).double()
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError) as error:
             raise UserError(f"{folder / 'model.safetensors'} does not fit config.json: {error}") from error
         found.parts_, found.model_ = parts, model.eval().requires_grad_(False)
         found.columns_ = described(parts.encoding.columns)
         found.n_features_in_ = len(parts.encoding.columns)
-        found.feature_names_in_ = np.array([c.name for c in parts.encoding.columns], dtype=object)
+        if parts.named:
+            found.feature_names_in_ = np.array([c.name for c in parts.encoding.columns], dtype=object)
         return found
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _double(self) -> MixtureResidual:
-        """The model in float64."""
-        kept: tuple[MixtureResidual, MixtureResidual] | None = getattr(self, "_double_model", None)
-        if kept is None or kept[0] is not self.model_:
-            kept = self._double_model = (self.model_, deepcopy(self.model_).double())
-        return kept[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in super().__getstate__().items() if k != "_double_model"}
+    def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
+        """A table as a data frame, checked as scikit-learn does: the same columns in the same order, no complex numbers."""
+        if isinstance(X, pd.DataFrame) or hasattr(X, "to_pandas"):
+            frame = as_frame(X)
+            validate_data(self, frame, reset=reset, skip_check_array=True)
+            return frame
+        return as_frame(validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan"))
 
     def _numbers(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        frame = as_frame(X)
-        if len(frame.columns) != self.n_features_in_:
-            expected = f"{type(self).__name__} is expecting {self.n_features_in_} features as input"
-            raise ValueError(f"X has {len(frame.columns)} features, but {expected}")
+        frame = self._frame(X, reset=False)
         numbers = self.parts_.encoding.numbers(frame)
-        check_complete(numbers, self.parts_.encoding)
+        check_rows(numbers)
         return numbers
 
     def _encoded(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -303,34 +372,59 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
         Most of the solver's error is that of the mixture's own flow, whose density is known: that error is taken away.
         """
-        model, (low, high) = self._double(), self.parts_.sigma_range
-        x, mixture = torch.from_numpy(z), model.mixture
-        exact = mixture.log_density(x, low)
-        if model.untouched:
-            return exact.numpy()
+        x, out = torch.from_numpy(z), torch.empty(len(z), dtype=torch.float64)
+        gaps = x.isnan().any(1)
+        for group in (~gaps, gaps):
+            rows = group.nonzero()[:, 0]
+            for part in rows.split(CHUNK):
+                out[part] = self._log_density_of(x[part])
+        return out.numpy()
+
+    def _log_density_of(self, x: Tensor) -> Tensor:
+        """Of a chunk, all rows complete or all with gaps."""
+        low, high = self.parts_.sigma_range
+        model: MixtureResidual | OfRows = self.model_
+        if x.isnan().any():
+            model, x = OfRows(self.model_, observed_states(x)), x.nan_to_num(0.0)
+        exact = model.mixture.log_density(x, low)
+        if self.model_.untouched:
+            return exact
         solver = RungeKutta4(self.parts_.flow_steps, sigma_range=(low, high))
-        whole, part = FlowLikelihood(solver, MixtureTrace()), FlowLikelihood(solver, ClosedForm())
-        found = [
-            whole(model, rows, prior=mixture).log_density - part(mixture, rows, prior=mixture).log_density
-            for rows in x.split(CHUNK)
-        ]
-        return (exact + torch.cat(found)).numpy()
+        whole = FlowLikelihood(solver, MixtureTrace())(model, x, prior=model.mixture).log_density
+        part = FlowLikelihood(solver, ClosedForm())(Levelled(model.mixture, model.sigma_range), x, prior=model.mixture)
+        return exact + whole - part.log_density
 
     @torch.no_grad()
     def _anomaly(self, z: np.ndarray) -> np.ndarray:
         """Σ over levels of the mean of ‖z − ẑ‖²/d, under noises that are the same for every row."""
-        model, d = self._double(), z.shape[1]
+        d = z.shape[1]
         half = torch.randn(NOISES // 2, 1, d, generator=keyed_generator(0, "noises"), dtype=torch.float64)
         noises = torch.cat([half, -half])
         out = []
         for part in torch.from_numpy(z).split(CHUNK):
+            here = (~part.isnan()).double()
             total = torch.zeros(len(part), dtype=torch.float64)
             for sigma in np.geomspace(FINE, COARSE, LEVELS).tolist():
                 for noise in noises:
-                    error = noise + sigma * model.score(part + sigma * noise, sigma)
-                    total += (error**2).mean(1) / NOISES
+                    error = here * (noise + sigma * self._score(part + sigma * noise, sigma))
+                    total += (error**2).sum(1) / here.sum(1) / NOISES
             out.append(total)
         return torch.cat(out).numpy()
+
+
+class Levelled(NamedTuple):
+    """A mixture as a score with a range of levels."""
+
+    density: Any
+    sigma_range: tuple[float, float]
+
+    def score_and_laplacian(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The density's own."""
+        return self.density.score_and_laplacian(x, sigma)
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        """The density's own."""
+        return self.density.score(x, sigma)
 
 
 class Fresh:
@@ -355,15 +449,51 @@ def drawn_rows(n: int, batch: int, chances: Tensor | None, generator: torch.Gene
     return torch.multinomial(chances, batch, replacement=True, generator=generator)
 
 
+def observed_states(x: Tensor) -> States:
+    """All that is there is scored."""
+    here = (~x.isnan()).to(x.dtype)
+    return States(here, torch.zeros_like(here), torch.zeros_like(here))
+
+
+def random_states(x: Tensor, generator: torch.Generator | None) -> States:
+    """Of what is there, some is left out and some known; shares are drawn afresh for each row, and something is scored."""
+    here = ~x.isnan()
+    absent, known = (torch.rand(len(x), 1, generator=generator) for _ in range(2))
+    u, v, w = (torch.rand(x.shape, generator=generator) for _ in range(3))
+    quiet = torch.rand(len(x), 1, generator=generator) < 0.5  # half of the rows lose nothing
+    seen = here & (quiet | (u > absent / 2))
+    one = (torch.where(here, w, -1.0) == torch.where(here, w, -1.0).amax(1, keepdim=True)) & here  # is always scored
+    is_known = seen & (v < known) & ~one
+    scored = (seen & ~is_known) | one
+    return States(scored.to(x.dtype), is_known.to(x.dtype), torch.where(is_known, x, 0.0))
+
+
+def denoising_loss(model: MixtureResidual, x: Tensor, states: States | None, generator: torch.Generator | None) -> Tensor:
+    """‖z − ẑ‖² over scored coordinates, at σ uniform in the logarithm, `(b,)`: λ = g²."""
+    if states is None:
+        return OBJECTIVE(model, x, generator=generator).value
+    sigma, z = OBJECTIVE.draw(x, model.sigma_range, generator)
+    noisy = states.scored * (x.nan_to_num(0.0) + sigma[:, None] * z)
+    return (states.scored * (z + sigma[:, None] * model.score(noisy, sigma, states)) ** 2).sum(1)
+
+
 @torch.no_grad()
 def validation_loss(model: MixtureResidual, x: Tensor, seed: int, draws: int = 4) -> float:
-    """The objective on held-out rows, always with the same noise."""
-    losses = [
-        OBJECTIVE(model, part, generator=keyed_generator(seed, "validation of a table", draw, i)).value
-        for draw in range(draws)
-        for i, part in enumerate(x.split(CHUNK))
-    ]
+    """The objective on held-out rows, what is there scored, always with the same noise."""
+    states = observed_states(x) if x.isnan().any() else None
+    losses = []
+    for draw in range(draws):
+        for i, rows in enumerate(torch.arange(len(x)).split(CHUNK)):
+            generator = keyed_generator(seed, "validation of a table", draw, i)
+            losses.append(denoising_loss(model, x[rows], None if states is None else states.of(rows), generator))
     return float(torch.cat(losses).mean())
+
+
+def seed_of(random_state: int | np.random.RandomState | None) -> int:
+    """The seed that a random state stands for."""
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(random_state or 0)
 
 
 def checked_weights(weights: Any, n: int) -> np.ndarray | None:
@@ -383,9 +513,8 @@ def resampled(weights: np.ndarray, seed: int) -> np.ndarray:
     return rng.choice(len(weights), len(weights), p=weights / weights.sum())
 
 
-def check_complete(numbers: np.ndarray, encoding: Encoding) -> None:
-    """Raises `UserError` for missing values, with the first."""
-    gaps = np.argwhere(np.isnan(numbers))
-    if len(gaps):
-        row, column = gaps[0]
-        raise UserError(f"column {encoding.modelled[column].name!r}, row {row}: the value is missing (NaN)")
+def check_rows(numbers: np.ndarray) -> None:
+    """Raises `UserError` for a row without any value, with its number."""
+    empty = np.flatnonzero(np.isnan(numbers).all(1))
+    if len(empty):
+        raise UserError(f"row {empty[0]} has no values: leave it out")

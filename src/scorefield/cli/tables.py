@@ -1,0 +1,211 @@
+"""The commands on tables: train, sample, logprob and impute, for .csv, .tsv and .parquet files and the runs made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import pandas as pd
+import tyro
+from tyro.conf import Positional, arg
+
+from scorefield.cli.describe import show
+from scorefield.cli.display import say
+from scorefield.data.columns import ColumnKind
+from scorefield.data.tables import check_suffix, is_table, read_table, write_table
+from scorefield.errors import UserError
+from scorefield.estimators import ScoreDensity
+from scorefield.experiment.sample import check_place
+from scorefield.system import write_durably
+
+MARK = "table.json"
+"""what tells a run of a table from others"""
+
+
+@dataclass(frozen=True)
+class TrainTable:
+    """Learn the density of the rows of TABLE and write a run folder.
+
+    Columns are found from their values (`scorefield describe TABLE` shows them); gaps are allowed. Other data than tables has
+    other flags: see `scorefield train --help`.
+
+    Example: `scorefield train people.csv --out runs/people --columns zip=categorical`.
+    """
+
+    data: Annotated[Positional[Path], arg(metavar="TABLE")]
+    """a .csv, .tsv (or .gz of them) or .parquet file"""
+    out: Annotated[Path, arg(metavar="RUN")]
+    """the run folder; must be new or empty"""
+    columns: Annotated[tuple[str, ...], arg(metavar="NAME=KIND")] = ()
+    """what some columns are: continuous, positive, bounded, integer, binary, categorical, datetime or constant"""
+    steps: int | None = None
+    """of training (about 25 times the root of the number of rows); 0 for the Gaussian mixture alone"""
+    seed: int = 0
+    """all randomness follows from it"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "TrainTable":
+        return cls(tyro.MISSING, tyro.MISSING)
+
+    def __call__(self) -> int:
+        if self.steps is not None and self.steps < 0:
+            raise UserError(f"--steps must be at least 0, got {self.steps}")
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise UserError(f"{self.out} is already used: give another --out")
+        frame = read_table(self.data)
+        steps: Any = "auto" if self.steps is None else self.steps
+        model = ScoreDensity(columns=overrides(self.columns), steps=steps, random_state=self.seed, verbose=True)
+        model.fit(frame)
+        show(model.columns_)
+        model.save(self.out)
+        write_durably(self.out / MARK, "{}\n")
+        kept = "the mixture alone" if model.model_.untouched else "a network besides"
+        say(f"{self.data}: {len(frame)} rows; a mixture of {model.parts_.components} Gaussians, {kept}; seed {self.seed}")
+        for name in ("config.json", "model.safetensors", MARK):
+            say(f"wrote {self.out / name}")
+        return 0
+
+
+def overrides(texts: Sequence[str]) -> dict[str, ColumnKind] | None:
+    """NAME=KIND, each; raises `UserError` for anything else."""
+    found: dict[str, ColumnKind] = {}
+    for text in texts:
+        name, equals, kind = text.rpartition("=")
+        if not equals or kind not in get_args(ColumnKind):
+            raise UserError(f"--columns takes NAME=KIND, KIND one of {', '.join(get_args(ColumnKind))}; got {text!r}")
+        found[name] = kind  # type: ignore[assignment]
+    return found or None
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """Draw new rows from the model in RUN; columns, their order and their types are the table's.
+
+    Example: `scorefield sample runs/people -n 1000 --out more.csv`.
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """a run of a table"""
+    out: Annotated[Path, arg(metavar="FILE")]
+    """a .csv, .tsv (or .gz of them) or .parquet file"""
+    n: Annotated[int, arg(aliases=("-n",))] = 1000
+    """how many"""
+    seed: int = 0
+    """all randomness follows from it"""
+    overwrite: bool = False
+    """replace FILE if it exists"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "SampleTable":
+        return cls(tyro.MISSING, tyro.MISSING)
+
+    def __call__(self) -> int:
+        if self.n < 1:
+            raise UserError(f"-n must be at least 1, got {self.n}")
+        check_out(self.out, self.overwrite)
+        drawn = ScoreDensity.load(self.run).sample(self.n, random_state=self.seed)
+        write_table(drawn, self.out)
+        say(f"wrote {self.out}: {self.n} rows, seed {self.seed}")
+        return 0
+
+
+@dataclass(frozen=True)
+class LogProbTable:
+    """The log-density of each row of TABLE, and how unusual it is, beside the table's own columns.
+
+    log_density is in nats, in the units of the table, of what is there; se is 0, since nothing is left to chance;
+    anomaly_pvalue is small for anomalies: at most a share α of ordinary rows has p ≤ α.
+
+    Example: `scorefield logprob runs/people people.csv --out scored.csv`.
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """a run of a table"""
+    data: Annotated[Positional[Path], arg(metavar="TABLE")]
+    """rows with the columns that the run was trained on"""
+    out: Annotated[Path, arg(metavar="FILE")]
+    """a .csv, .tsv (or .gz of them) or .parquet file"""
+    overwrite: bool = False
+    """replace FILE if it exists"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "LogProbTable":
+        return cls(tyro.MISSING, tyro.MISSING, tyro.MISSING)
+
+    def __call__(self) -> int:
+        check_out(self.out, self.overwrite)
+        model, frame = ScoreDensity.load(self.run), read_table(self.data)
+        for name in ("log_density", "se", "anomaly_pvalue"):
+            if name in frame.columns:
+                raise UserError(f"{self.data} has a column {name!r} already: rename it")
+        scored = frame.assign(log_density=model.score_samples(frame), se=0.0, anomaly_pvalue=model.anomaly_pvalue(frame))
+        write_table(scored, self.out)
+        share = (scored.anomaly_pvalue <= 0.05).mean()
+        say(f"wrote {self.out}: {len(scored)} rows, {share:.1%} of them with p ≤ 0.05 (ordinary: 5 %)")
+        return 0
+
+
+@dataclass(frozen=True)
+class Impute:
+    """Fill the gaps of TABLE by draws from their law given what is there; what is there stays as it is.
+
+    Several draws tell how sure that is: they stand below each other, numbered in a first column `draw`. Values are taken to be
+    missing at random: that they are may depend on what is there, not on what is not.
+
+    Example: `scorefield impute runs/people people.csv --draws 5 --out filled.csv`.
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """a run of a table"""
+    data: Annotated[Positional[Path], arg(metavar="TABLE")]
+    """rows with the columns that the run was trained on"""
+    out: Annotated[Path, arg(metavar="FILE")]
+    """a .csv, .tsv (or .gz of them) or .parquet file"""
+    draws: int = 5
+    """completions of the table"""
+    seed: int = 0
+    """all randomness follows from it"""
+    overwrite: bool = False
+    """replace FILE if it exists"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Impute":
+        return cls(tyro.MISSING, tyro.MISSING, tyro.MISSING)
+
+    def __call__(self) -> int:
+        if self.draws < 1:
+            raise UserError(f"--draws must be at least 1, got {self.draws}")
+        check_out(self.out, self.overwrite)
+        if not (self.run / MARK).exists():
+            raise UserError(f"{self.run} is no run of a table: scorefield inpaint fills images")
+        model, frame = ScoreDensity.load(self.run), read_table(self.data)
+        if self.draws > 1 and "draw" in frame.columns:
+            raise UserError(f"{self.data} has a column 'draw' already: rename it")
+        found = model.impute(frame, self.draws, random_state=self.seed)
+        filled = found[0] if self.draws == 1 else pd.concat([f.assign(draw=i + 1) for i, f in enumerate(found)])
+        if self.draws > 1:
+            filled = filled[["draw", *frame.columns]]
+        write_table(filled, self.out)
+        gaps = int(frame.isna().to_numpy().sum())
+        say(f"wrote {self.out}: {gaps} gaps in {len(frame)} rows filled, {self.draws} draws, seed {self.seed}")
+        return 0
+
+
+def check_out(path: Path, overwrite: bool) -> None:
+    """Refuses what could not be written, before any work is done."""
+    check_suffix(path)
+    check_place(path, overwrite)
+
+
+TABLE_COMMANDS: dict[str, Any] = {"train": TrainTable, "sample": SampleTable, "logprob": LogProbTable}
+"""instead of the commands on images and vectors"""
+
+
+def concerns_table(name: str, arguments: Sequence[str]) -> bool:
+    """Whether a command is about a table, or a run of one."""
+    if name not in TABLE_COMMANDS:
+        return False
+    if name == "train":
+        out = arguments.index("--out") + 1 if "--out" in arguments else -1
+        return any(is_table(a) for i, a in enumerate(arguments) if i != out and not a.startswith("-"))
+    return any((Path(a) / MARK).exists() for a in arguments if not a.startswith("-"))
