@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.report import leaderboard_markdown
-from scorefield.report.comparison import find, reading
+from scorefield.report.comparison import best, find, reading
 
 DOCS = Path(__file__).parent
 KEPT = DOCS / "which-model"
 FILES = ("compare.json", "plan.json", "levels.json", "leaderboard.png", "samples.png", "levels.png")
+FINE, COLLAPSED = 0.1, 0.02
+"""a noise level below which nothing is seen, and a share of the bits below which a level is hardly used"""
 PAGES = (DOCS / "which-model.md", DOCS.parent / "README.md")
 MARK = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CHAINS = ("VAE of 2 levels", "diffusion, T = 2", "diffusion, T = 10", "diffusion, T = 100", "diffusion, T = 1000")
@@ -30,12 +32,38 @@ def parts() -> dict[str, str]:
     families = [r for r in records if not r["metric"].startswith("evidence bound by level")]
     return {
         "table": leaderboard_markdown(families),
-        "winners": f"{reading(families)}\n",
+        "winners": f"{reading(families)} {target(families)}",
         "second-estimates": second_estimates(families),
         "budget": f"Each family was trained for {plan['budget']:g} seconds, as many steps as a short trial said would fit: "
         + ", ".join(f"{name} {steps:,}" for name, steps in plan["steps"].items() if steps > 1) + ".\n",
         "levels": level_table(levels),
+        "shares": shares(levels),
     }  # fmt: skip
+
+
+def shares(levels: list[dict[str, Any]]) -> str:
+    """Where the bits are, in words."""
+    vae, finest = levels[0], levels[-1]
+    parts = [value for value, _ in vae["parts"]]
+    fine = sum(loss for sigma, loss in zip(finest["sigma"], finest["per_level"], strict=True) if sigma < FINE)
+    first, upper = parts[0] / sum(parts), parts[-1] / sum(parts)
+    collapse = "; that it hardly uses it is common, and known as posterior collapse" if upper < COLLAPSED else ""
+    return (
+        f"The VAE spends {first:.0%} of its bits on pixels given z₁, and {upper:.1%} on its upper level{collapse}. Of what the\n"
+        f"steps of the diffusion add, {fine / sum(finest['per_level']):.0%} lie where σ is smaller than {FINE:g} standard\n"
+        "deviations of the data, on what no eye sees.\n"
+    )
+
+
+def target(records: list[dict[str, Any]]) -> str:
+    """Whether the score has the best samples, and bits no worse than the autoregressive model's."""
+    frechet, bits = best(records, "Fréchet distance"), [find(records, f, "likelihood") for f in ("score", "autoregressive")]
+    assert bits[0] is not None
+    assert bits[1] is not None
+    gap = bits[0]["value"] - bits[1]["value"]
+    samples = "has the smallest" if frechet == "score" else f"does not have the smallest (that is {frechet}'s)"
+    more = f"{abs(gap):.2f} bits/dim {'more' if gap > 0 else 'less'}"
+    return f"The score {samples} Fréchet distance, and needs {more} than the autoregressive model.\n"
 
 
 def second_estimates(records: list[dict[str, Any]]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.baselines import CLOSED_FORM, AutoregressiveConfig, VAEConfig
+from scorefield.baselines import CLOSED_FORM, AutoregressiveConfig
 from scorefield.data import Data, Progress, Reading, ScaledRows, open_data, random_rows
 from scorefield.data.examples import silent
 from scorefield.errors import RunError, UserError
@@ -47,7 +47,7 @@ LEAST_TRIAL = 2.0
 MOST_PIXELS = 1024
 """an autoregressive sample costs a pass for each"""
 MOST_LOGITS = 2**18
-"""a VAE's last layer has a row for each level of each pixel"""
+"""tables and last layers of integer families have a row for each level of each pixel"""
 SAMPLES = 1000
 """drawn of each family, timed, and compared"""
 MEASURES = ("Fréchet distance", "coverage")
@@ -127,25 +127,29 @@ def compare(
     if likelihood_rows < 2:
         raise UserError(f"--likelihood-rows must be at least 2, got {likelihood_rows}")
     data = open_data(source, reading, progress=progress)
-    plan = planned(folder, Plan(source, data.fingerprint, budget, likelihood_rows, seed, reading))
     if len(data.splits["test"].x) < 2:
         raise UserError(f"{source}: too few examples are held out for testing to compare with; at least 2 are needed")
+    plan = planned(folder, Plan(source, data.fingerprint, budget, likelihood_rows, seed, reading))
     features = cache(lambda: features_of(data, seed))
     records: list[FamilyRecord] = []
     for name, run in runs.items():
-        run = replace(run, data=source, reading=reading, training=replace(run.training, seed=seed, minutes=None))
+        training = replace(
+            run.training, seed=seed, minutes=None, compile="off"
+        )  # which a short trial could not tell from steps
+        run = replace(run, data=source, reading=reading, training=training)
         reason = not_applicable(run, data)
         kept = folder / name / "compare.json"
         if reason is not None:
             records.append(FamilyRecord(name, "not applicable", None, None, 0, reason, "not applicable", None))
         elif kept.exists():
-            check_resumable(read_run(folder / name), as_stored(run, folder / name))
+            check_same(run, folder / name, plan.steps.get(name))
             records += read_records(kept)
         else:
+            plan = with_steps(name, run, folder, plan, progress, watch)
             try:
-                plan = fit_one(name, run, folder, plan, progress, watch)
+                fit_one(name, run, folder, plan.steps[name], progress, watch)
                 found = judge(name, folder / name, data, features(), plan, watch)
-            except RunError as error:
+            except (RunError, MemoryError, torch.OutOfMemoryError) as error:
                 found = [FamilyRecord(name, "failed", None, None, 0, str(error), "failed", None)]
             else:
                 write_records(found, kept)
@@ -154,10 +158,12 @@ def compare(
     return records
 
 
-def as_stored(run: Run, folder: Path) -> Run:
-    """`run` with what was settled when it was begun: its steps, and what the machine decides."""
-    stored = read_run(folder).training
-    return replace(run, training=replace(inherit_resolved(run.training, stored), steps=stored.steps))
+def check_same(run: Run, folder: Path, steps: int | None) -> None:
+    """Refuses a family's folder that holds another run, or one that was trained on: its records would not be the run's."""
+    stored = read_run(folder)
+    if stored.training.steps != steps:
+        raise UserError(f"{folder} was trained for {stored.training.steps} steps, not {steps}: remove the folder")
+    check_resumable(stored, replace(run, training=replace(inherit_resolved(run.training, stored.training), steps=steps)))
 
 
 def planned(folder: Path, asked: Plan) -> Plan:
@@ -189,8 +195,8 @@ def not_applicable(run: Run, data: Data) -> str | None:
         return "it models integer levels, and this data is continuous"
     if isinstance(run.network, AutoregressiveConfig) and d > MOST_PIXELS:
         return f"a sample takes a pass for each of {d:,} numbers; more than {MOST_PIXELS:,} are too slow"
-    if isinstance(run.network, VAEConfig) and d * (data.levels or 0) > MOST_LOGITS:
-        return f"its last layer would have {d * (data.levels or 0):,} rows, one for each level of each number"
+    if run.of_integers and d * (data.levels or 0) > MOST_LOGITS:
+        return f"it counts {d * (data.levels or 0):,} levels of numbers apart; more than {MOST_LOGITS:,} are too many"
     try:
         build_model(run, data)
     except UserError as error:
@@ -208,16 +214,23 @@ def features_of(data: Data, seed: int) -> Features:
     return replace(found.features, name=f"{found.features.name} that is right on {found.accuracy:.1%} of held-out data")
 
 
-def fit_one(name: str, run: Run, folder: Path, plan: Plan, progress: Progress, watch: Watch) -> Plan:
-    """Train a family's run for its share of time, from where it was left; the plan, which knows its steps."""
+def with_steps(name: str, run: Run, folder: Path, plan: Plan, progress: Progress, watch: Watch) -> Plan:
+    """The plan with the steps of a family, written down before its training begins."""
+    if name in plan.steps:
+        return plan
     if isinstance(run.network, CLOSED_FORM):
-        plan = replace(plan, steps=plan.steps | {name: 1})
-    elif name not in plan.steps:
+        steps = 1
+    else:
         watch(name, "trial", 0.0)
-        plan = replace(plan, steps=plan.steps | {name: affordable(run, plan.budget, progress)})
+        steps = affordable(run, plan.budget, progress)
+    plan = replace(plan, steps=plan.steps | {name: steps})
     write_durably(folder / "plan.json", to_json(plan))
-    steps = plan.steps[name]
-    run = replace(run, training=replace(run.training, steps=steps, threads=torch.get_num_threads()))
+    return plan
+
+
+def fit_one(name: str, run: Run, folder: Path, steps: int, progress: Progress, watch: Watch) -> None:
+    """Train a family's run, from where it was left."""
+    run = replace(run, training=replace(run.training, steps=steps))
     resume = (folder / name / "run.json").exists()
     done = train(
         run,
@@ -228,7 +241,6 @@ def fit_one(name: str, run: Run, folder: Path, plan: Plan, progress: Progress, w
     )
     if done.outcome.signal_number is not None:
         raise Interrupted(done.outcome.signal_number)
-    return plan
 
 
 def affordable(run: Run, budget: float, progress: Progress) -> int:
@@ -344,7 +356,7 @@ def sample_records(name: str, samples: Tensor, data: Data, features: Features, s
 
 def write_records(records: Sequence[FamilyRecord], path: Path) -> None:
     """A list of records as JSON, atomically."""
-    lines = [asdict(r) for r in records]
+    lines = finite([asdict(r) for r in records])
     write_durably(path, json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scorefield.densities import gaussian
 from scorefield.densities.confinement import check_confined
-from scorefield.errors import UserError
+from scorefield.errors import RunError, UserError
 from scorefield.experiment.likelihood import CHUNK, Effort, check_finite, encoded, log_densities
 from scorefield.interfaces import check_level
 from scorefield.jacobian_trace import Exact
@@ -202,6 +202,8 @@ def held_out(model: EnergyModel, raw: np.ndarray, z: Partition, *, seed: int = 0
             x = encoded(model.spec, part, seed, "rows", chunk).to(device)  # with the noise that the flow's rows have
             values.append(model.log_density(x, z.sigma).double().cpu() - z.log_z)
     energy = raw_log_density(torch.cat(values), model.spec.scaling, model.event_shape)
+    if not energy.isfinite().all():
+        raise RunError("the log-density of some held-out row is not finite: the energy or its log Z is at fault")
     if low == high:
         watch(len(raw))
         return HeldOut(with_shared_error(energy, z.se), None, None, len(raw))

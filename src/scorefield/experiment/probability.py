@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefield.baselines import Baseline
 from scorefield.experiment.likelihood import references, unit_of
-from scorefield.experiment.logz import LogZOptions, held_out, log_partition
+from scorefield.experiment.logz import LogZOptions, best, disagreements, held_out, log_partition
 from scorefield.metrics import Record
 from scorefield.metrics.record import mean_estimate
 from scorefield.models import EnergyModel
@@ -62,10 +62,12 @@ def energy_records(
     spec = model.spec
     name, short, factor = unit_of(spec)
     options = LogZOptions(particles=PARTICLES, rungs=RUNGS)
-    z = min(log_partition(model, options, seed=seed), key=lambda p: (not p.trustworthy, p.se))
+    found = log_partition(model, options, seed=seed)
+    z = best(found) or min(found, key=lambda p: p.se)
+    verdict = z.verdict if not disagreements(found) else f"not trustworthy: {disagreements(found)[0]}"
     energy = held_out(model, raw, z, seed=seed, watch=watch).energy
     levels = "" if spec.scaling.levels is None else f" of {spec.scaling.levels} levels"
-    unit = f"{short}{levels}, at sigma {spec.sigma_range[0]:g}; {z.method}, {z.verdict}"
+    unit = f"{short}{levels}, at sigma {spec.sigma_range[0]:g}; {z.method}, {verdict}"
     se = None if energy.se is None else abs(factor) * energy.se
     own = Record(f"{name}, energy less log Z", factor * energy.value, se, len(raw), unit, seed)
     return [own, *references(spec, train, raw)]

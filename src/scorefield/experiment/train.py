@@ -161,7 +161,8 @@ def build_model(run: Run, data: Data) -> AnyModel:
         torch.manual_seed(derive_seed(run.training.seed, "weights"))
         try:
             classes = data.classes if run.conditional else ()
-            spec = ModelSpec(data.event_shape, run.parameterisation, run.sigma_range, data.scaling, classes)
+            levels = (0.0, 0.0) if run.of_integers else run.sigma_range
+            spec = ModelSpec(data.event_shape, run.parameterisation, levels, data.scaling, classes)
             return ModelConfig(spec, run.network, run.energy).build()
         except ValueError as error:
             raise UserError(str(error)) from error

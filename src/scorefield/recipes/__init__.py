@@ -1,4 +1,4 @@
-"""Recipes: each a function that returns one full run, with the command and the expected result at its top."""
+"""Recipes: each a function that returns one full run, with the command at its top and, where it was measured, the result."""
 
 from scorefield.recipes.comparison import FAMILIES, families_of
 from scorefield.recipes.images import digits

@@ -16,7 +16,16 @@ from scorefield.metrics.evaluation import REAL
 from scorefield.report.page import HEAD, number, read_json
 from scorefield.system import write_durably
 
-COLUMNS = ("likelihood", "Fréchet distance", "coverage", "memorisation ratio", "seconds per 1,000 samples", "parameters")
+COLUMNS = (
+    "likelihood",
+    "Fréchet distance",
+    "coverage",
+    "memorisation ratio",
+    "seconds per 1,000 samples",
+    "parameters",
+    "training",
+)
+SHORT = {"seconds per 1,000 samples": "s per 1,000 samples", "training": "s of training"}
 PICTURES = {
     "leaderboard.png": (
         "The measures",
@@ -27,7 +36,8 @@ PICTURES = {
     "levels.png": (
         "A diffusion is a hierarchical VAE of very many levels",
         "what each level of the two-level VAE adds to its bound, and what the levels of the diffusion's chain of T steps add: "
-        "with few steps adding noise is a poor encoder, with many the sum tends to a bound that knows no T",
+        "a Gaussian step down is true only if it is small, and with many of them the sum tends to a bound that knows no T. L_0 of "
+        "the diffusion is a density, and may be below 0; that of the VAE is a probability",
     ),
 }
 PAGE = Template(
@@ -97,7 +107,7 @@ def header(records: Sequence[Row]) -> list[str]:
     """Names of the columns, with the unit of the likelihood."""
     first = next((r for r in records if r["metric"] == "likelihood"), None)
     unit = "likelihood" if first is None else first["unit"].partition(" of ")[0].partition(",")[0]
-    return ["family", unit, *(name.replace("seconds per 1,000 samples", "s per 1,000 samples") for name in COLUMNS[1:])]
+    return ["family", unit, *(SHORT.get(name, name) for name in COLUMNS[1:])]
 
 
 def table(records: Sequence[Row], plain: bool = False) -> list[list[str]]:
@@ -163,15 +173,28 @@ def copied(records: Sequence[Row]) -> set[str]:
 
 
 def reading(records: Sequence[Row]) -> str:
-    """Who is best at what, in a sentence."""
+    """Who is best at what, and who is not to be told from the best, in a sentence."""
     nats = any(r["metric"] == "likelihood" and r["unit"].startswith("nats") for r in records)
     winners = {
-        "likelihood": highest(records) if nats else best(records, "likelihood"),
-        "samples (Fréchet distance)": best(records, "Fréchet distance"),
-        "speed of sampling": best(records, "seconds per 1,000 samples"),
+        "likelihood": ("likelihood", highest(records) if nats else best(records, "likelihood")),
+        "samples (Fréchet distance)": ("Fréchet distance", best(records, "Fréchet distance")),
+        "speed of sampling": (COLUMNS[4], best(records, COLUMNS[4])),
     }
-    said = [f"{what}: {family}" for what, family in winners.items() if family]
+    said = [f"{what}: {family}{peers(records, metric, family)}" for what, (metric, family) in winners.items() if family]
     return f"Best at {'; '.join(said)}." if said else ""
+
+
+def peers(records: Sequence[Row], metric: str, family: str) -> str:
+    """Families within two standard errors of the difference from the best, errors taken as independent."""
+    mine, copies = find(records, family, metric), copied(records)
+    assert mine is not None
+    near = [
+        r["family"] for r in records
+        if r["metric"] == metric and r["family"] not in {family, *copies} and r["value"] is not None and trusted(r)
+        and mine["se"] is not None and r["se"] is not None
+        and abs(r["value"] - mine["value"]) <= 2 * (r["se"] ** 2 + mine["se"] ** 2) ** 0.5
+    ]  # fmt: skip
+    return f" (with {', '.join(near)} not to be told from it)" if near else ""
 
 
 def highest(records: Sequence[Row]) -> str:
