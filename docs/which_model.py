@@ -49,8 +49,8 @@ def shares(levels: list[dict[str, Any]]) -> str:
     first, upper = parts[0] / sum(parts), parts[-1] / sum(parts)
     collapse = "; that it hardly uses it is common, and known as posterior collapse" if upper < COLLAPSED else ""
     return (
-        f"The VAE spends {first:.0%} of its bits on pixels given z₁, and {upper:.1%} on its upper level{collapse}. Of what the\n"
-        f"steps of the diffusion add, {fine / sum(finest['per_level']):.0%} lie where σ is smaller than {FINE:g} standard\n"
+        f"The VAE spends {first:.0%} of its bits on pixels given z₁, and {upper:.1%} on its upper level{collapse}. Of what\n"
+        f"the steps of the diffusion add, {fine / sum(finest['per_level']):.0%} lie where σ is smaller than {FINE:g} standard\n"
         "deviations of the data, on what no eye sees.\n"
     )
 

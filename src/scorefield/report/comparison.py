@@ -36,8 +36,8 @@ PICTURES = {
     "levels.png": (
         "A diffusion is a hierarchical VAE of very many levels",
         "what each level of the two-level VAE adds to its bound, and what the levels of the diffusion's chain of T steps add: "
-        "a Gaussian step down is true only if it is small, and with many of them the sum tends to a bound that knows no T. L_0 of "
-        "the diffusion is a density, and may be below 0; that of the VAE is a probability",
+        "a Gaussian step down is true only if it is small, and with many of them the sum tends to a bound that knows no T. "
+        "L_0 of the diffusion is a density, and may be below 0; that of the VAE is a probability",
     ),
 }
 PAGE = Template(
