@@ -3,8 +3,8 @@
     p(x) = e^{θ_x} / Σ_y e^{θ_y}      maximum likelihood makes p the observed frequencies
 
 Over the sixteen patterns of binarised patches of 2×2 pixels that is exact and complete (`densities.FiniteSoftmax`). With a
-class for each training image it is the training set: every other image has probability 0, log-likelihood −∞. Between the two stand
-products of many small ones: of each pixel's own softmax, which knows no two pixels together, and of the patches'.
+class for each training image it is the training set: every other image has probability 0, log-likelihood −∞. Between the two
+stand products of many small ones: of each pixel's own softmax, which knows no two pixels together, and of the patches'.
 """
 
 import math
