@@ -63,7 +63,7 @@ def table(folder: Path, name: str, seed: int) -> Split:
     rng = np.random.default_rng(derive_seed(seed, "rows"))
     frame = frame.iloc[rng.permutation(len(frame))[:MOST]].reset_index(drop=True)
     encoding = Encoding(tuple(infer(frame)), ())
-    x = encoding.dequantised(encoding.numbers(frame), seed)
+    x = encoding.noised(encoding.numbers(frame), seed, "benchmark")
     n = len(x)
     return Split(x[: int(0.7 * n)], x[int(0.7 * n) : int(0.8 * n)], x[int(0.8 * n) :])
 

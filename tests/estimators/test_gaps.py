@@ -102,7 +102,7 @@ def test_states_leave_out_what_is_not_there_and_always_score_something() -> None
     assert (states.scored.sum(1) >= 1).all()
     assert torch.equal(states.values, torch.where(states.known > 0, x, 0.0))
     shares = [float(part[~x.isnan()].mean()) for part in (states.scored, states.known)]
-    assert shares == pytest.approx([0.54, 0.34], abs=0.05)
+    assert shares == pytest.approx([0.64, 0.28], abs=0.03)
 
 
 def test_a_network_for_states_sees_nothing_of_what_is_absent() -> None:
@@ -186,5 +186,6 @@ def test_frames_come_back_as_frames_with_their_types() -> None:
     assert set(one.c) == {"x", "y"}
     assert (one.n == one.n.round()).all()
     there = torn.notna()
-    assert (one[there].fillna(0) == torn[there].fillna(0)).all().all()
+    for name in frame:
+        assert one[name][there[name]].tolist() == torn[name][there[name]].tolist()
     assert (one != two).any().any()

@@ -316,7 +316,7 @@ def test_large_images_are_too_slow_pixel_after_pixel(tmp_path: Path) -> None:
     )
     assert comparing.not_applicable(run, enough) is None
     vae = family(VAEConfig(latents=(2,), width=4))
-    assert comparing.not_applicable(vae, large) == ("its last layer would have 270,336 rows, one for each level of each number")
+    assert comparing.not_applicable(vae, large) == ("it counts 270,336 levels of numbers apart; more than 262,144 are too many")
     assert comparing.not_applicable(vae, enough) is None
 
 

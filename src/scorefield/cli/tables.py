@@ -1,6 +1,7 @@
 """The commands on tables: train, sample, logprob and impute, for .csv, .tsv and .parquet files and the runs made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -55,7 +56,8 @@ class TrainTable:
         frame = read_table(self.data)
         steps: Any = "auto" if self.steps is None else self.steps
         model = ScoreDensity(columns=overrides(self.columns), steps=steps, random_state=self.seed, verbose=True)
-        model.fit(frame)
+        with one_line():
+            model.fit(frame)
         show(model.columns_)
         model.save(self.out)
         write_durably(self.out / MARK, "{}\n")
@@ -138,7 +140,8 @@ class LogProbTable:
         for name in ("log_density", "se", "anomaly_pvalue"):
             if name in frame.columns:
                 raise UserError(f"{self.data} has a column {name!r} already: rename it")
-        scored = frame.assign(log_density=model.score_samples(frame), se=0.0, anomaly_pvalue=model.anomaly_pvalue(frame))
+        with one_line():
+            scored = frame.assign(log_density=model.score_samples(frame), se=0.0, anomaly_pvalue=model.anomaly_pvalue(frame))
         write_table(scored, self.out)
         share = (scored.anomaly_pvalue <= 0.05).mean()
         say(f"wrote {self.out}: {len(scored)} rows, {share:.1%} of them with p ≤ 0.05 (ordinary: 5 %)")
@@ -181,7 +184,8 @@ class Impute:
         model, frame = ScoreDensity.load(self.run), read_table(self.data)
         if self.draws > 1 and "draw" in frame.columns:
             raise UserError(f"{self.data} has a column 'draw' already: rename it")
-        found = model.impute(frame, self.draws, random_state=self.seed)
+        with one_line():
+            found = model.impute(frame, self.draws, random_state=self.seed)
         filled = found[0] if self.draws == 1 else pd.concat([f.assign(draw=i + 1) for i, f in enumerate(found)])
         if self.draws > 1:
             filled = filled[["draw", *frame.columns]]
@@ -189,6 +193,15 @@ class Impute:
         gaps = int(frame.isna().to_numpy().sum())
         say(f"wrote {self.out}: {gaps} gaps in {len(frame)} rows filled, {self.draws} draws, seed {self.seed}")
         return 0
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """What the estimator refuses is the user's mistake."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def check_out(path: Path, overwrite: bool) -> None:

@@ -21,6 +21,7 @@ from scipy.optimize import minimize_scalar
 
 from scorefield.data.columns import Column, as_numbers
 from scorefield.errors import UserError
+from scorefield.randomness import derive_seed
 
 STRONGEST = 3.0
 """of Yeo–Johnson's λ − 1 either way"""
@@ -147,12 +148,22 @@ class Encoding:
                 check_constant(frame[column.name], column)
         return np.stack([numbers_of(frame[c.name], c) for c in self.modelled], 1)
 
+    @property
+    def widths(self) -> np.ndarray:
+        """Of the noise that each modelled column gets `(d,)`; 0 for continuous ones."""
+        return np.array([c.resolution for c in self.modelled])
+
     def dequantised(self, numbers: np.ndarray, seed: int = 0, draw: int = 0) -> np.ndarray:
-        """The same with noise on discrete columns, a function of (seed, draw, the row's own numbers)."""
-        widths = np.array([c.resolution for c in self.modelled])
-        if not widths.any():
-            return numbers
-        return numbers + widths * (row_noise(numbers, seed, draw) - 0.5)
+        """The same with noise on discrete columns, a function of (seed, draw, the row's own numbers): for scoring.
+
+        Equal rows get equal noise, so a density must not be fitted to them: `noised` is for that.
+        """
+        return numbers + self.widths * (row_noise(numbers, seed, draw) - 0.5) if self.widths.any() else numbers
+
+    def noised(self, numbers: np.ndarray, seed: int, purpose: str, *key: int) -> np.ndarray:
+        """The same with noise that differs from row to row, a function of the key: for fitting."""
+        rng = np.random.default_rng(derive_seed(seed, purpose, *key))
+        return numbers + self.widths * (rng.random(numbers.shape) - 0.5) if self.widths.any() else numbers
 
     def encode(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """z `(n, d)` and log |dz/dx| of each value, like z; NaN stays."""
@@ -179,7 +190,7 @@ class Encoding:
 def fitted_encoding(frame: pd.DataFrame, columns: Sequence[Column], seed: int = 0) -> Encoding:
     """The encoding whose warps suit a frame."""
     plain = Encoding(tuple(columns), ())
-    x = plain.dequantised(plain.numbers(frame), seed)
+    x = plain.noised(plain.numbers(frame), seed, "warps")
     warps = tuple(fitted_warp(v[~np.isnan(v)], c.ends) for c, v in zip(plain.modelled, x.T, strict=True))
     return Encoding(tuple(columns), warps)
 

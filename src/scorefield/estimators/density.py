@@ -41,6 +41,8 @@ from scorefield.samplers import Heun, RungeKutta4
 from scorefield.system import write_durably
 from scorefield.training.ema import update_average
 
+FEWEST = 3
+"""rows"""
 CHUNK = 1024
 """rows whose densities are computed together"""
 OBJECTIVE = DenoisingScoreMatching(LogUniform(), PowerWeighting(-2.0))
@@ -131,14 +133,16 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """
         frame, seed = self._frame(X, reset=True), seed_of(self.random_state)
         weights = checked_weights(sample_weight, len(frame))
+        if len(frame) < FEWEST:
+            raise UserError(f"a density needs at least {FEWEST} rows, to train and to be judged; n_samples = {len(frame)}")
         columns = infer(frame, self.columns)
-        encoding = fitted_encoding(frame, columns, seed)
-        if not encoding.modelled:
+        if all(c.kind == "constant" for c in columns):
             raise UserError("every column is constant: there is nothing to model")
+        encoding = fitted_encoding(frame, columns, seed)
         numbers = encoding.numbers(frame)
         check_rows(numbers)
         train, validation, calibration = self._split(len(numbers), seed)
-        z = encoding.encode(encoding.dequantised(numbers, seed))[0]
+        z = encoding.encode(encoding.noised(numbers, seed, "mixture of a table"))[0]
         counts = COUNTS if self.components == "auto" else (int(self.components),)
         seen = z[train] if weights is None else z[train][resampled(weights[train], seed)]
         mixture = fitted_mixture_with_gaps(seen, z[validation], counts, seed)
@@ -153,7 +157,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             hasattr(self, "feature_names_in_"),
         )
         self.columns_ = described(columns)
-        self.calibration_scores_ = np.sort(self._anomaly(z[calibration]))
+        own = encoding.encode(encoding.dequantised(numbers[calibration], seed))[0]  # as rows to be scored get it
+        self.calibration_scores_ = np.sort(self._anomaly(own))
         return self
 
     def _network(self) -> MLPConfig:
@@ -166,9 +171,10 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _split(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows for training, validation and calibration, at least one of each."""
         order = np.random.default_rng(derive_seed(seed, "rows of a table")).permutation(n)
-        validation, calibration = (max(1, round(f * n)) for f in (self.validation_fraction, self.calibration_fraction))
-        if n < validation + calibration + 1:
-            raise UserError(f"a density needs at least 3 rows for training, validation and calibration; n_samples = {n}")
+        most = (n - 1) // 2
+        validation, calibration = (
+            min(most, max(1, round(f * n))) for f in (self.validation_fraction, self.calibration_fraction)
+        )
         return order[validation + calibration :], order[:validation], order[validation : validation + calibration]
 
     def _trained(
@@ -183,7 +189,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if steps == 0:
             return model.double().eval().requires_grad_(False)
         fresh = Fresh(encoding, numbers[train], seed)
-        held_out = torch.from_numpy(encoding.encode(encoding.dequantised(numbers[validation], seed))[0]).float()
+        held_out = torch.from_numpy(encoding.encode(encoding.noised(numbers[validation], seed, "held out"))[0]).float()
         gaps = bool(np.isnan(numbers).any())
         every = 2 if gaps else 4  # so often a batch has states
         batch = min(int(self.batch_size), len(train))
@@ -211,7 +217,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 if reached < least:
                     best, least = deepcopy(average.correction.state_dict()), reached
         model.correction.load_state_dict(best)
-        return model.double().eval().requires_grad_(False)
+        model = model.double().eval().requires_grad_(False)
+        judges = held_out.double()[: 2 * CHUNK]
+        gain = log_density_of(model, judges, int(self.flow_steps)) - log_density_of(
+            untrained(model), judges, int(self.flow_steps)
+        )
+        return model if gain.mean() > 0 else untrained(model)
 
     # ── what is known afterwards ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -313,6 +324,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         as_bad = len(calibration) - np.searchsorted(calibration, scores, side="left")
         return (1 + as_bad) / (len(calibration) + 1)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def save(self, folder: str | Path) -> None:
@@ -367,7 +383,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         encoding = self.parts_.encoding
         return encoding.encode(encoding.dequantised(self._numbers(X), self.parts_.seed))
 
-    def _log_density(self, z: np.ndarray) -> np.ndarray:
+    def _log_density(self, z: np.ndarray, model: MixtureResidual | None = None) -> np.ndarray:
         """Of standardised rows, by the probability flow up to σ_max and the mixture there.
 
         Most of the solver's error is that of the mixture's own flow, whose density is known: that error is taken away.
@@ -377,22 +393,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         for group in (~gaps, gaps):
             rows = group.nonzero()[:, 0]
             for part in rows.split(CHUNK):
-                out[part] = self._log_density_of(x[part])
+                out[part] = log_density_of(model or self.model_, x[part], int(self.flow_steps))
         return out.numpy()
-
-    def _log_density_of(self, x: Tensor) -> Tensor:
-        """Of a chunk, all rows complete or all with gaps."""
-        low, high = self.parts_.sigma_range
-        model: MixtureResidual | OfRows = self.model_
-        if x.isnan().any():
-            model, x = OfRows(self.model_, observed_states(x)), x.nan_to_num(0.0)
-        exact = model.mixture.log_density(x, low)
-        if self.model_.untouched:
-            return exact
-        solver = RungeKutta4(self.parts_.flow_steps, sigma_range=(low, high))
-        whole = FlowLikelihood(solver, MixtureTrace())(model, x, prior=model.mixture).log_density
-        part = FlowLikelihood(solver, ClosedForm())(Levelled(model.mixture, model.sigma_range), x, prior=model.mixture)
-        return exact + whole - part.log_density
 
     @torch.no_grad()
     def _anomaly(self, z: np.ndarray) -> np.ndarray:
@@ -410,6 +412,33 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                     total += (error**2).sum(1) / here.sum(1) / NOISES
             out.append(total)
         return torch.cat(out).numpy()
+
+
+def untrained(model: MixtureResidual) -> MixtureResidual:
+    """The same with a network that is 0: the mixture."""
+    plain = deepcopy(model)
+    leave: torch.nn.Linear = plain.correction.network.leave  # type: ignore[assignment]
+    torch.nn.init.zeros_(leave.weight)
+    torch.nn.init.zeros_(leave.bias)
+    return plain
+
+
+def log_density_of(model: MixtureResidual, x: Tensor, steps: int) -> Tensor:
+    """log p_σmin of standardised rows, all complete or all with gaps, `(b,)`, by the flow up to σ_max and the mixture there.
+
+    Most of the solver's error is that of the mixture's own flow, whose density is known: that error is taken away.
+    """
+    low, high = model.sigma_range
+    rows: MixtureResidual | OfRows = model
+    if x.isnan().any():
+        rows, x = OfRows(model, observed_states(x)), x.nan_to_num(0.0)
+    exact = rows.mixture.log_density(x, low)
+    if model.untouched:
+        return exact
+    solver = RungeKutta4(steps, sigma_range=(low, high))
+    whole = FlowLikelihood(solver, MixtureTrace())(rows, x, prior=rows.mixture)
+    part = FlowLikelihood(solver, ClosedForm())(Levelled(rows.mixture, (low, high)), x, prior=rows.mixture)
+    return exact + whole.log_density - part.log_density
 
 
 class Levelled(NamedTuple):
@@ -432,14 +461,13 @@ class Fresh:
 
     def __init__(self, encoding: Encoding, numbers: np.ndarray, seed: int) -> None:
         self.encoding, self.numbers, self.seed = encoding, numbers, seed
-        self.widths = np.array([c.resolution for c in encoding.modelled])
-        self.fixed = None if self.widths.any() else torch.from_numpy(encoding.encode(numbers)[0]).float()
+        self.fixed = None if encoding.widths.any() else torch.from_numpy(encoding.encode(numbers)[0]).float()
 
     def __call__(self, rows: np.ndarray, step: int) -> Tensor:
         if self.fixed is not None:
             return self.fixed[rows]
-        noise = np.random.default_rng(derive_seed(self.seed, "dequantise", step)).random((len(rows), len(self.widths))) - 0.5
-        return torch.from_numpy(self.encoding.encode(self.numbers[rows] + self.widths * noise)[0]).float()
+        x = self.encoding.noised(self.numbers[rows], self.seed, "dequantise", step)
+        return torch.from_numpy(self.encoding.encode(x)[0]).float()
 
 
 def drawn_rows(n: int, batch: int, chances: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -503,7 +531,7 @@ def checked_weights(weights: Any, n: int) -> np.ndarray | None:
     found = np.asarray(weights, dtype=np.float64)
     found = np.full(n, found) if found.ndim == 0 else found
     if found.shape != (n,) or not np.isfinite(found).all() or (found < 0).any() or not found.any():
-        raise ValueError(f"sample_weight must be {n} finite numbers of at least 0, not all 0")
+        raise ValueError(f"sample_weight must be {n} finite numbers of at least 0, not all zero")
     return None if (found == found[0]).all() else found
 
 

@@ -93,7 +93,7 @@ class RowMixtures:
         """Its gradient, like `x`, and the divergence of that, `(b,)`, by the scored coordinates."""
         offset, variances, log_joint = self.parts(x, sigma)
         r, own = log_joint.softmax(1), offset / variances
-        score = -torch.einsum("bk,bkij,bkj->bi", r, self.rotations, own)
+        score = -self.scored * torch.einsum("bk,bkij,bkj->bi", r, self.rotations, own)
         level = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1, 1)
         others = (1 - self.scored).sum(1)[:, None] / (1 + level**2)
         laplacian = (r * ((own**2).sum(-1) - ((1 / variances).sum(-1) - others))).sum(1) - (score**2).sum(1)
