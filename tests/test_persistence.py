@@ -319,7 +319,7 @@ def test_scores_of_one_level_are_loaded_only_where_one_level_is_enough(config: s
     assert one.sigma_range == (0.4, 0.4)
     x = torch.randn(3, 3)
     assert torch.equal(one.score(x, 0.4), load(tmp_path).score(x, 0.4))  # type: ignore[union-attr]
-    with pytest.raises(UserError, match="of one noise level, and this needs many: train it by denoising"):
+    with pytest.raises(UserError, match="of one noise level, and this needs many: train one by denoising"):
         load_score(tmp_path)
     save_model(random_model(ModelConfig(VECTOR, MLP, energy)), MLP, tmp_path)
     assert load_score(tmp_path).sigma_range == (0.01, 50.0)

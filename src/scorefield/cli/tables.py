@@ -56,7 +56,7 @@ class TrainTable:
         frame = read_table(self.data)
         steps: Any = "auto" if self.steps is None else self.steps
         model = ScoreDensity(columns=overrides(self.columns), steps=steps, random_state=self.seed, verbose=True)
-        with one_line():
+        with one_line(self.data):
             model.fit(frame)
         show(model.columns_)
         model.save(self.out)
@@ -140,7 +140,7 @@ class LogProbTable:
         for name in ("log_density", "se", "anomaly_pvalue"):
             if name in frame.columns:
                 raise UserError(f"{self.data} has a column {name!r} already: rename it")
-        with one_line():
+        with one_line(self.data):
             scored = frame.assign(log_density=model.score_samples(frame), se=0.0, anomaly_pvalue=model.anomaly_pvalue(frame))
         write_table(scored, self.out)
         share = (scored.anomaly_pvalue <= 0.05).mean()
@@ -184,7 +184,7 @@ class Impute:
         model, frame = ScoreDensity.load(self.run), read_table(self.data)
         if self.draws > 1 and "draw" in frame.columns:
             raise UserError(f"{self.data} has a column 'draw' already: rename it")
-        with one_line():
+        with one_line(self.data):
             found = model.impute(frame, self.draws, random_state=self.seed)
         filled = found[0] if self.draws == 1 else pd.concat([f.assign(draw=i + 1) for i, f in enumerate(found)])
         if self.draws > 1:
@@ -196,12 +196,12 @@ class Impute:
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """What the estimator refuses is the user's mistake."""
+def one_line(table: Path) -> Iterator[None]:
+    """What the estimator refuses of a table is the user's mistake."""
     try:
         yield
     except ValueError as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(f"{table}: {' '.join(str(error).split())}") from error
 
 
 def check_out(path: Path, overwrite: bool) -> None:
