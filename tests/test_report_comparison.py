@@ -105,7 +105,8 @@ def test_the_best_is_no_copy_and_can_be_trusted() -> None:
 def test_a_sentence_names_the_winners() -> None:
     """Of bits the fewest, of nats the most."""
     assert reading(RECORDS) == (
-        "Best at likelihood: score; samples (Fréchet distance): score; speed of sampling: pixels."
+        "Best at likelihood: score; samples (Fréchet distance): score; speed of sampling: pixels. "
+        "Not counted, being copies of training data: copies."
     )  # fmt: skip
     nats = "nats, at sigma 0.002; probability flow"
     records = [
@@ -123,7 +124,7 @@ def test_a_copy_is_not_best_in_nats_either() -> None:
         line("copies", "likelihood", 9.0, 0.1, nats), line("copies", "memorisation ratio", 0.0),
         line("score", "likelihood", 1.0, 0.1, nats), line("score", "memorisation ratio", 1.0),
     ]  # fmt: skip
-    assert reading(records) == "Best at likelihood: score."
+    assert reading(records) == "Best at likelihood: score. Not counted, being copies of training data: copies."
 
 
 # ── the page ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ def people(n: int = 400) -> pd.DataFrame:
         {"age": age, "income": rng.lognormal(10 + age / 100, 0.4), "town": rng.choice(["a", "b", "c"], n), "k": 7}
     )
     frame["income"] = frame.income.where(rng.random(n) > 0.1)
+    frame["day"] = pd.Timestamp("2020-01-05") + pd.to_timedelta(rng.integers(0, 900, n), unit="D")
     return frame
 
 
@@ -42,7 +43,7 @@ def test_samples_look_like_the_table(run: Path, tmp_path: Path, said: Callable[[
     assert main(["sample", str(run), "-n", "50", "--out", str(tmp_path / "more.tsv.gz")]) == 0
     assert f"wrote {tmp_path / 'more.tsv.gz'}: 50 rows, seed 0" in said()
     drawn = pd.read_csv(tmp_path / "more.tsv.gz", sep="\t")
-    assert list(drawn.columns) == ["age", "income", "town", "k"]
+    assert list(drawn.columns) == ["age", "income", "town", "k", "day"]
     assert len(drawn) == 50
     assert drawn.age.dtype == np.int64
     assert set(drawn.town) <= {"a", "b", "c"}
@@ -56,7 +57,7 @@ def test_scores_stand_beside_the_table(run: Path, tmp_path: Path) -> None:
     odd.to_parquet(tmp_path / "odd.parquet")
     assert main(["logprob", str(run), str(tmp_path / "odd.parquet"), "--out", str(tmp_path / "scored.csv")]) == 0
     scored = pd.read_csv(tmp_path / "scored.csv")
-    assert list(scored.columns) == ["age", "income", "town", "k", "log_density", "se", "anomaly_pvalue"]
+    assert list(scored.columns) == ["age", "income", "town", "k", "day", "log_density", "se", "anomaly_pvalue"]
     assert scored.anomaly_pvalue.idxmin() == scored.log_density.idxmin() == 3
     assert scored.anomaly_pvalue[3] == pytest.approx(1 / 41)
 
@@ -68,8 +69,8 @@ def test_gaps_are_filled_and_the_rest_is_left(run: Path, tmp_path: Path, said: C
     assert main(flags) == 0
     gaps = int(torn.isna().to_numpy().sum())
     assert f"{gaps} gaps in 40 rows filled, 2 draws, seed 0" in said()
-    filled = pd.read_csv(tmp_path / "filled.csv")
-    assert list(filled.columns) == ["draw", "age", "income", "town", "k"]
+    filled = pd.read_csv(tmp_path / "filled.csv", parse_dates=["day"])
+    assert list(filled.columns) == ["draw", "age", "income", "town", "k", "day"]
     assert filled.draw.tolist() == [1] * 40 + [2] * 40
     assert not filled.isna().any().any()
     for draw in (1, 2):

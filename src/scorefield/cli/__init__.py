@@ -76,7 +76,7 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.logz import LogZ
     from scorefield.cli.parse import parse
     from scorefield.cli.sample import Sample
-    from scorefield.cli.tables import TABLE_COMMANDS, Impute, concerns_table
+    from scorefield.cli.tables import NOT_YET_OF_TABLES, TABLE_COMMANDS, Impute, concerns_table, is_table_run
     from scorefield.cli.train import Train
     from scorefield.cli.verify import Verify
 
@@ -89,6 +89,8 @@ def run_command(arguments: Sequence[str]) -> int:
     if not arguments:
         raise UserError(f"no command given: {choices} (see scorefield --help)")
     name = arguments[0]
+    if name in NOT_YET_OF_TABLES and is_table_run(arguments[1:]):
+        raise UserError(f"{name} does not take runs of tables yet: use sample, logprob or impute")
     if concerns_table(name, arguments[1:]):
         commands = commands | TABLE_COMMANDS
     if name in commands:

@@ -21,7 +21,7 @@ from scorefield.experiment import Run
 from scorefield.experiment.compare import Interrupted, Phase, Watch, compare, planned_in, write_records
 from scorefield.experiment.compared import level_records, levels_of, pictures
 from scorefield.recipes import families_of
-from scorefield.report import leaderboard_cells, write_comparison
+from scorefield.report import leaderboard_cells, reading, write_comparison
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 WIDE = 150
@@ -89,6 +89,7 @@ class Compare:
         written = pictures(folder, data, records, levels)
         write_records([*records, *level_records(levels, self.seed)], folder / "compare.json")
         show([asdict(r) for r in records])
+        say(reading([asdict(r) for r in records]))
         for name in runs:
             if (folder / name).exists():
                 say(f"wrote {folder / name}")

@@ -214,6 +214,15 @@ TABLE_COMMANDS: dict[str, Any] = {"train": TrainTable, "sample": SampleTable, "l
 """instead of the commands on images and vectors"""
 
 
+NOT_YET_OF_TABLES = ("evaluate", "logz", "compose", "inpaint")
+"""commands that a run of a table is refused by"""
+
+
+def is_table_run(arguments: Sequence[str]) -> bool:
+    """Whether one of the arguments is a run of a table."""
+    return any((Path(a) / MARK).exists() for a in arguments if not a.startswith("-"))
+
+
 def concerns_table(name: str, arguments: Sequence[str]) -> bool:
     """Whether a command is about a table, or a run of one."""
     if name not in TABLE_COMMANDS:
@@ -221,4 +230,4 @@ def concerns_table(name: str, arguments: Sequence[str]) -> bool:
     if name == "train":
         out = arguments.index("--out") + 1 if "--out" in arguments else -1
         return any(is_table(a) for i, a in enumerate(arguments) if i != out and not a.startswith("-"))
-    return any((Path(a) / MARK).exists() for a in arguments if not a.startswith("-"))
+    return is_table_run(arguments)

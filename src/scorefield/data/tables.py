@@ -44,7 +44,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{path} has two columns called {twice!r}: give each a name of its own")
-    return table.to_pandas()
+    return table.to_pandas(date_as_object=False)
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:

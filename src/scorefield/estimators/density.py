@@ -334,12 +334,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors into a folder; nothing in them is executed when they are read."""
         check_is_fitted(self)
-        folder = Path(folder)
+        folder, config = Path(folder), to_json(self.parts_)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.contiguous() for k, v in self.model_.state_dict().items()}
         tensors["calibration_scores"] = torch.from_numpy(self.calibration_scores_)
         write_durably(folder / "model.safetensors", save(tensors))
-        write_durably(folder / "config.json", to_json(self.parts_))
+        write_durably(folder / "config.json", config)
 
     @classmethod
     def load(cls, folder: str | Path) -> "ScoreDensity":

@@ -154,7 +154,8 @@ def compare(
             else:
                 write_records(found, kept)
             records += found
-        watch(name, "done", 1.0)
+        if reason is None:
+            watch(name, "done", 1.0)
     return records
 
 

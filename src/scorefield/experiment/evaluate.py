@@ -214,15 +214,16 @@ def lost_by_prior(spec: ModelSpec, data: Data) -> Record:
 def sample_pictures(spec: ModelSpec, film: Film, samples: Tensor, test: ScaledRows, folder: Path) -> list[Path]:
     """samples.png (images, or vectors over as many held-out ones) and film.gif."""
     paths = [folder / "samples.png", folder / "film.gif"]
-    with written_aside(paths[1]) as aside:
-        film.write(aside, spec, CHUNK)
+    if len(film.states) > 1:  # exact draws come at once
+        with written_aside(paths[1]) as aside:
+            film.write(aside, spec, CHUNK)
     if len(spec.event_shape) == 3:
         with written_aside(paths[0]) as aside:
             write_picture(aside, arrays(samples[:CHUNK], spec))
     else:
         decode, some = spec.scaling.decode, test[random_rows(len(test), len(samples), purpose="scatter")]
         write_durably(paths[0], figure_png(scatter(decode(some).numpy(), decode(samples).numpy())))
-    return paths
+    return [path for path in paths if path.exists()]
 
 
 def neighbour_picture(spec: ModelSpec, samples: Tensor, train: ScaledRows, path: Path) -> Path:

@@ -181,7 +181,8 @@ def reading(records: Sequence[Row]) -> str:
         "speed of sampling": (COLUMNS[4], best(records, COLUMNS[4])),
     }
     said = [f"{what}: {family}{peers(records, metric, family)}" for what, (metric, family) in winners.items() if family]
-    return f"Best at {'; '.join(said)}." if said else ""
+    copies = f" Not counted, being copies of training data: {', '.join(sorted(copied(records)))}." if copied(records) else ""
+    return f"Best at {'; '.join(said)}.{copies}" if said else ""
 
 
 def peers(records: Sequence[Row], metric: str, family: str) -> str:

@@ -71,6 +71,7 @@ PICTURES = {
     ),
 }
 WHERE = {
+    "film.gif": " of models whose samples come step by step",
     "neighbours.png": ", for images, on the run's own data",
     "bound_by_sigma.png": " with likelihoods, of models of many levels",
     "loss_by_sigma.png": " where the loss has a noise level",
