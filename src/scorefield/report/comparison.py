@@ -1,19 +1,15 @@
 """compare.html: families side by side; and the same table as Markdown."""
 
-import io
-from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from PIL import Image
-
 from scorefield.errors import UserError
 from scorefield.metrics.copies import COPIES
 from scorefield.metrics.evaluation import REAL
-from scorefield.report.page import HEAD, number, read_json
+from scorefield.report.page import HEAD, inlined, number, read_json
 from scorefield.system import write_durably
 
 COLUMNS = (
@@ -242,13 +238,7 @@ def picture(path: Path, title: str, description: str) -> str:
     """A figure with the picture inlined; nothing where there is none."""
     if not path.exists():
         return ""
-    content = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-    except OSError as error:
-        raise UserError(f"{path} is not a picture ({error}): remove it, or run scorefield compare again") from error
-    source = f"data:image/png;base64,{b64encode(content).decode()}"
+    source, width, height = inlined(path, "compare")
     caption = escape(description[0].upper() + description[1:])
     return (
         f'<figure><h2>{escape(title)}</h2><img src="{source}" alt="{escape(description)}" width="{width}" height="{height}">'

@@ -1,10 +1,14 @@
 """What all pages share: one look, and numbers with their standard errors."""
 
+import io
 import json
+from base64 import b64encode
 from html import escape
 from math import floor, isfinite, log10
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from scorefield.errors import UserError
 
@@ -83,3 +87,14 @@ def read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): put an intact copy there, or remove it") from error
+
+
+def inlined(path: Path, command: str) -> tuple[str, int, int]:
+    """A picture as an image's source, its width and height; `UserError` if it is none, naming the command that makes it."""
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+    except OSError as error:
+        raise UserError(f"{path} is not a picture ({error}): remove it, or run scorefield {command} again") from error
+    return f"data:image/{path.suffix[1:]};base64,{b64encode(content).decode()}", width, height

@@ -1,19 +1,14 @@
 """report.html: one page about a run, with everything in it; nothing is loaded from elsewhere and nothing is executed."""
 
-import io
 import shlex
-from base64 import b64encode
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from PIL import Image
-
-from scorefield.errors import UserError
 from scorefield.metrics.evaluation import REAL
 from scorefield.persistence import read_config
-from scorefield.report.page import HEAD, missing, number, read_json, row
+from scorefield.report.page import HEAD, inlined, missing, number, read_json, row
 from scorefield.system import write_durably
 from scorefield.training import read_log
 
@@ -149,16 +144,10 @@ def picture(folder: Path, name: str) -> str:
         return (
             f"<figure><h2>{title}</h2>{missing(f'There is no {name} here; it is made by scorefield evaluate{hint}.')}</figure>"
         )
-    content = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-    except OSError as error:
-        raise UserError(f"{path} is not a picture ({error}): remove it, or run scorefield evaluate again") from error
+    source, width, height = inlined(path, "evaluate")
     images = makes_images(folder)
     pixels = ' class="pixels"' if name in PIXEL_ART and images else ""
     description += "" if images else OF_VECTORS.get(name, "")
-    source = f"data:image/{path.suffix[1:]};base64,{b64encode(content).decode()}"
     shown = f'<img{pixels} src="{source}" alt="{escape(description)}" width="{width}" height="{height}">'
     caption = escape(description[0].upper() + description[1:])
     return f"<figure><h2>{title}</h2>{shown}<figcaption>{caption}.</figcaption></figure>"
