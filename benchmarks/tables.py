@@ -32,6 +32,8 @@ from scorefield.estimators.mixture import COUNTS, FLOOR
 from scorefield.randomness import derive_seed
 
 MOST = 10_000
+PATIENCE = 30
+"""epochs without a better validation likelihood, after which the flow stops"""
 BANDWIDTHS = np.geomspace(0.05, 2.0, 16)
 NUMERIC = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
 """of adult, whose other columns are codes"""
@@ -147,8 +149,8 @@ def flow(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
         x, held_out = torch.from_numpy(train).float(), torch.from_numpy(validation).float()
         model = zuko.flows.NSF(x.shape[1], transforms=3, hidden_features=(128, 128))
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-        best, best_loss, epochs, began = None, math.inf, 0, time.monotonic()
-        while time.monotonic() - began < 60 * minutes / 2:  # for each of both coordinates
+        best, best_loss, epochs, at, began = None, math.inf, 0, 0, time.monotonic()
+        while time.monotonic() - began < 60 * minutes and epochs - at < PATIENCE:
             for rows in torch.randperm(len(x)).split(256):
                 loss = -model().log_prob(x[rows]).mean()
                 optimizer.zero_grad()
@@ -159,7 +161,7 @@ def flow(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
             with torch.no_grad():
                 reached = float(-model().log_prob(held_out).mean())
             if reached < best_loss:
-                best, best_loss = {k: v.clone() for k, v in model.state_dict().items()}, reached
+                best, best_loss, at = {k: v.clone() for k, v in model.state_dict().items()}, reached, epochs
         assert best is not None
         model.load_state_dict(best)
 
@@ -167,7 +169,7 @@ def flow(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
         def log_density(z: np.ndarray) -> np.ndarray:
             return model().log_prob(torch.from_numpy(z).float()).double().numpy()
 
-        return log_density, f"{epochs} epochs"
+        return log_density, f"epoch {at} of {epochs}"
 
     return by_validation(split, fit)
 
@@ -224,7 +226,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
-    parser.add_argument("--minutes", type=float, default=3.0, help="of training for zuko's flow")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of training for zuko's flow, in either coordinates, unless it stops early")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

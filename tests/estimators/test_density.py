@@ -15,8 +15,8 @@ from sklearn.mixture import GaussianMixture as EM
 
 from scorefield.errors import UserError
 from scorefield.estimators import ScoreDensity
-from scorefield.estimators.density import validation_loss
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, MixtureTrace
+from scorefield.estimators.training import validation_loss
 from scorefield.interfaces import Field
 from scorefield.jacobian_trace import Exact
 from scorefield.networks import MLPConfig

@@ -10,9 +10,17 @@ from scipy import stats
 from torch import Tensor
 
 from scorefield.estimators import ScoreDensity
-from scorefield.estimators.density import denoising_loss, observed_states, random_states
 from scorefield.estimators.mixture import fitted_mixture_with_gaps
-from scorefield.estimators.residual import MixtureParameters, MixtureResidual, OfRows, RowMixtures, States, mixture_score
+from scorefield.estimators.residual import (
+    MixtureParameters,
+    MixtureResidual,
+    OfRows,
+    RowMixtures,
+    States,
+    mixture_score,
+    observed_states,
+)
+from scorefield.estimators.training import denoising_loss, random_states
 from scorefield.networks import MLPConfig
 
 D, K = 4, 3

@@ -112,7 +112,8 @@ class GaussianMixture:
         return values if self.rotations is None else torch.einsum("kij,bkj->bki", self.rotations, values)
 
     def _mix(self, responsibilities: Tensor, values: Tensor) -> Tensor:
-        return torch.einsum("bk,bkd->bd", responsibilities, self._unrotate(values))
+        weighted = responsibilities[..., None] * values
+        return weighted.sum(1) if self.rotations is None else torch.einsum("kij,bkj->bi", self.rotations, weighted)
 
 
 @dataclass(frozen=True)

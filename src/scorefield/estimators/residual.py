@@ -51,6 +51,12 @@ class States(NamedTuple):
         return States(*(part[rows] for part in self))
 
 
+def observed_states(x: Tensor) -> States:
+    """All that is there is scored."""
+    here = (~x.isnan()).to(x.dtype)
+    return States(here, torch.zeros_like(here), torch.zeros_like(here))
+
+
 class RowMixtures:
     """The mixture of each row's scored coordinates given its known ones, at every σ: a density on `(b, d)` of which the other
     coordinates, 0, are no part.
