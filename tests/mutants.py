@@ -28,11 +28,16 @@ DENSITIES = "tests/densities"
 ACROSS = "tests/contracts/test_across_levels.py"
 ANNEALED = "tests/samplers/test_annealed.py"
 CONTRASTIVE = "tests/objectives/test_contrastive.py"
+DENSITY = "tests/estimators/test_density.py"
 DISTRIBUTED = "tests/training/test_distributed.py"
 CHAINS = "tests/samplers/test_chains.py"
+ENERGY = "tests/estimators/test_energy.py"
+MIXTURE = "tests/estimators/test_mixture.py"
 PARTITION = "tests/likelihood/test_partition.py"
 PROCESSES = "tests/test_processes.py"
 SAMPLERS = "tests/samplers"
+TABLES = "tests/metrics/test_tables.py"
+TRANSFORMS = "tests/data/test_transforms.py"
 WALKS = "tests/contracts/test_samplers.py"
 
 
@@ -56,6 +61,40 @@ class Mutant:
 MUTANTS = [
     Mutant("interfaces.py", "_functorch.peek_interpreter_stack() is not None", "is_grad_enabled()", "tests/test_interfaces.py"),
     Mutant("interfaces.py", "forward_ad._current_level >= 0", "False", "tests/test_interfaces.py"),
+    Mutant("metrics/tables.py", "score - encoding.slope_of_slope", "score + encoding.slope_of_slope", TABLES),
+    Mutant("metrics/tables.py", "np.exp(-encoding", "np.exp(encoding", TABLES),
+    Mutant("metrics/tables.py", "np.nanmean(usual**2, 0)", "np.nanmean(usual, 0) ** 2", TABLES),
+    Mutant("metrics/tables.py", "2 if within else 1", "1", TABLES),
+    Mutant("metrics/tables.py", "wilson_interval(accuracy, n)", "wilson_interval(accuracy, 8 * n)", TABLES),
+    Mutant("data/transforms.py", "(x - inside) * np.exp(slope), slope", "(x - inside), slope", TRANSFORMS),
+    Mutant("data/transforms.py", "(z - inside) * np.exp(-slopes)", "(z - inside) * np.exp(slopes)", TRANSFORMS),
+    Mutant("data/transforms.py", "np.where(straight, 0.0, second", "np.where(False, 0.0, second", TRANSFORMS),
+    Mutant("data/transforms.py", "math.inf if math.isfinite(ends[1])", "math.inf if True", TRANSFORMS),
+    Mutant("estimators/mixture.py", "width**2 * whole", "width * whole", MIXTURE),
+    Mutant("estimators/mixture.py", "1 / (len(TAILS) * (n + 1))", "1 / (len(TAILS) * n)", MIXTURE),
+    Mutant("estimators/mixture.py", "whole.weights * n / (n + 1)", "whole.weights", MIXTURE),
+    Mutant(
+        "estimators/training.py",
+        "torch.cat([z, -z])",
+        "torch.cat([z, z])",
+        f"{DENSITY}::test_each_noise_comes_with_its_negative",
+    ),
+    Mutant(
+        "estimators/training.py",
+        "return max(models, key",
+        "return min(models, key",
+        f"{DENSITY}::test_of_one_gaussian_and_many_trained_or_not_the_best_is_kept",
+    ),
+    Mutant(
+        "estimators/density.py",
+        "[(1,), COUNTS]",
+        "[(1,), (1,)]",
+        f"{DENSITY}::test_of_one_gaussian_and_many_trained_or_not_the_best_is_kept",
+    ),
+    Mutant("estimators/energy.py", "+ phi / level", "+ phi", ENERGY),
+    Mutant("estimators/energy.py", "x * (1 + level[:, None] ** 2).rsqrt()", "x", ENERGY),
+    Mutant("estimators/energy.py", "density(x, level)", "density(x, 0.0)", ENERGY),
+    Mutant("estimators/energy.py", "- self.partition_.log_z", "+ self.partition_.log_z", ENERGY),
     Mutant("metrics/stein.py", "(s_y - s_x) * k1", "(s_x - s_y) * k1", "tests/metrics/test_stein.py"),
     Mutant("metrics/stein.py", "-(d * k1 + k2 * r2)", "-(d * k1 - k2 * r2)", "tests/metrics/test_stein.py"),
     Mutant("metrics/stein.py", "3 * base**-2.5", "base**-2.5", "tests/metrics/test_stein.py"),

@@ -131,4 +131,5 @@ def test_only_tables_are_treated_as_tables(run: Path) -> None:
     assert not concerns_table("train", ["digits", "--out", "people.csv"])
     assert concerns_table("sample", [str(run), "--out", "x.csv"])
     assert not concerns_table("sample", ["runs/digits", "--out", "x.csv"])
-    assert not concerns_table("evaluate", [str(run)])
+    assert concerns_table("evaluate", [str(run)])
+    assert not concerns_table("evaluate", ["runs/digits"])

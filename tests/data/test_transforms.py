@@ -40,6 +40,57 @@ def test_the_slope_and_its_slope_are_those_of_differences(warp: Warp) -> None:
     np.testing.assert_allclose(warp.inverse(z), x, rtol=1e-9, atol=1e-11)
 
 
+STRAIGHT = [
+    Warp(shift=1.0, scale=2.0, power=0.3, centre=-0.2, spread=1.5, seen=(-3.0, 4.0)),
+    Warp(power=2.5, shift=-1.0, seen=(-4.0, 2.0)),
+    Warp(ends=(0.0, math.inf), power=-0.5, scale=0.7, seen=(-math.inf, 9.0)),
+    Warp(ends=(-1.0, 3.0), power=1.4, shift=0.2, spread=0.5),
+]
+"""finite where the column's end is not"""
+
+
+@pytest.mark.parametrize(("warp", "side"), [(w, i) for w in STRAIGHT for i in (0, 1) if math.isfinite(w.seen[i])], ids=str)
+def test_beyond_what_was_seen_it_is_a_straight_line(warp: Warp, side: int) -> None:
+    end, way = warp.seen[side], 2 * side - 1
+    x = end + way * np.geomspace(0.01, 1e9, 23)
+    z, slope = warp.forward(x)
+    at, slope_at = warp.forward(np.array([end]))
+    assert (slope == slope_at).all()
+    assert (warp.slope_of_slope(x) == 0).all()
+    np.testing.assert_allclose(warp.inverse(z), x, rtol=1e-12)
+    step = 0.5 * (x - end)
+    np.testing.assert_allclose((warp.forward(x + step)[0] - z) / step, np.exp(slope), rtol=1e-9)
+    # the curve ends where the line begins, with the same slope
+    eps = 1e-6
+    near, slope_near = warp.forward(end + eps * np.array([-1.0, 1.0]))
+    np.testing.assert_allclose(near, at + eps * np.array([-1.0, 1.0]) * np.exp(slope_at), atol=1e-10)
+    np.testing.assert_allclose(slope_near, slope_at[0], atol=1e-5)
+    back = warp.inverse(at + eps * np.array([-1.0, 0.0, 1.0]))
+    np.testing.assert_allclose(back, end + eps * np.exp(-slope_at) * [-1, 0, 1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("warp", STRAIGHT, ids=str)
+def test_every_z_comes_back_and_in_order(warp: Warp) -> None:
+    z = np.linspace(-4, 40, 111) if warp.ends[0] == 0 else np.linspace(-8, 8, 111)
+    x = warp.inverse(z)
+    assert (np.diff(x) > 0).all()
+    assert ((x > warp.ends[0]) & (x < warp.ends[1])).all()
+    np.testing.assert_allclose(warp.forward(x)[0], z, rtol=1e-6, atol=1e-9)
+
+
+def test_a_z_beyond_all_is_not_a_thousand_times_the_largest_value() -> None:
+    x = np.random.default_rng(0).lognormal(0, 1, 3000)
+    positive, plain = fitted_warp(x, (0.0, math.inf)), fitted_warp(x)
+    assert (positive.seen, plain.seen) == ((-math.inf, x.max()), (x.min(), x.max()))
+    # log x is normal: there dx/dz = x, 16 − z is below 13; exp(16) would be 9 million
+    assert x.max() < float(positive.inverse(np.array([16.0]))[0]) < 20 * x.max()
+    assert x.max() < float(plain.inverse(np.array([16.0]))[0]) < 50 * x.max()
+    low = positive.inverse(np.array([-16.0, -5.0]))
+    assert (low > 0).all()
+    assert low[0] < low[1] < x.min()
+    assert plain.inverse(np.array([-16.0]))[0] > -3 * x.std()
+
+
 @pytest.mark.parametrize("power", [-1.0, 0.0, 0.5, 1.0, 2.0, 2.7])
 def test_yeo_johnson_is_the_published_one(power: float) -> None:
     y = RNG.normal(size=50) * 2

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 from sklearn.mixture import GaussianMixture as EM
+from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimators import ScoreDensity
-from scorefield.estimators.residual import MixtureParameters, MixtureResidual, MixtureTrace
-from scorefield.estimators.training import validation_loss
+from scorefield.estimators.flow import log_densities_of
+from scorefield.estimators.residual import MixtureParameters, MixtureResidual, MixtureTrace, States
+from scorefield.estimators.training import denoising_loss, validation_loss
 from scorefield.interfaces import Field
 from scorefield.jacobian_trace import Exact
 from scorefield.networks import MLPConfig
@@ -76,8 +79,109 @@ def test_the_network_begins_at_nothing() -> None:
     assert validation_loss(model, rows, 0) == pytest.approx(expected, rel=0.05)
 
 
+class Linear:
+    """The score −θ x/(1 + σ²) of rows from N(0, I), right for θ = 1; of each row there is an own θ."""
+
+    event_shape = (3,)
+
+    def __init__(self, theta: Tensor, sigma_range: tuple[float, float]) -> None:
+        self.theta, self.sigma_range = theta, sigma_range
+
+    def score(self, x: Tensor, sigma: float | Tensor = 0.0, cond: Tensor | None = None) -> Tensor:
+        level = torch.as_tensor(sigma)[..., None]
+        return -self.theta[..., None] * x / (1 + level**2)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 1.0])
+def test_each_noise_comes_with_its_negative(sigma: float) -> None:
+    # With a = σ/(1 + σ²) the gradient of a row's loss by θ, at 1, is −2a (±(1 − 2aσ) z·x + a (‖z‖² − ‖x‖²)):
+    # in a pair's mean what is odd in z is gone, which is all but a² of it at small σ.
+    n, d = 40_000, 3
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theta = torch.ones(2 * n, dtype=torch.float64, requires_grad=True)
+    loss = denoising_loss(Linear(theta, (sigma, sigma)), x, None, torch.Generator().manual_seed(1))
+    assert loss.shape == (2 * n,)
+    (gradient,) = torch.autograd.grad(loss.sum(), theta)
+    pairs = (gradient[:n] + gradient[n:]) / 2
+    a = sigma / (1 + sigma**2)
+    paired = 16 * d * a**4
+    single = paired + 4 * d * (a * (1 - 2 * a * sigma)) ** 2
+    error = 4 * math.sqrt(8 / n)  # of a variance, at a kurtosis below 9
+    assert float(pairs.var()) == pytest.approx(paired, rel=error)
+    assert float(gradient[:n].var()) == pytest.approx(single, rel=error)
+    assert abs(float(pairs.mean())) < 4 * math.sqrt(paired / n)  # θ = 1 is the minimum
+    if sigma == 0.05:
+        assert float(pairs.var()) < 0.02 * float(gradient[:n].var()) / 2
+
+
+def test_the_loss_is_what_it_is_in_expectation() -> None:
+    # ẑ − z of θ is z (1 − θaσ) − θ a x: with its mean square over σ uniform in the logarithm, for each scored coordinate
+    n, theta = 40_000, 0.6
+    x = torch.randn(n, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    model = Linear(torch.tensor(theta, dtype=torch.float64), (0.05, 5.0))
+    sigma = np.exp(np.linspace(math.log(0.05), math.log(5), 10_001))
+    a = sigma / (1 + sigma**2)
+    each = float(np.mean((1 - theta * a * sigma) ** 2 + (theta * a) ** 2))
+    scored = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64).expand(n, -1)
+    for states, coordinates in ((None, 3), (States(scored, torch.zeros_like(scored), torch.zeros_like(scored)), 2)):
+        loss = denoising_loss(model, x, states, torch.Generator().manual_seed(3))
+        pairs = (loss[:n] + loss[n:]) / 2
+        assert float(loss.mean()) == pytest.approx(coordinates * each, abs=4 * float(pairs.std()) / n**0.5)
+
+
+def test_of_one_gaussian_and_many_trained_or_not_the_best_is_kept() -> None:
+    centres = np.array([[0, 0], [4, 1], [1, 5], [6, 6], [-4, 3], [-2, -5]])
+    clusters = centres[np.arange(300) % 6] + 0.15 * np.random.default_rng(0).normal(size=(300, 2))
+    kept = []
+    for x in (clusters, two_bananas(400, 0)):
+        model = ScoreDensity(steps=60, width=16, blocks=1, batch_size=128, flow_steps=10)
+        rows = model._rows(x, None)
+        bases, training = model._bases(rows), model._training(rows)
+        held_out = rows.encoding.encode(rows.numbers[rows.validation])[0]
+        judges = torch.from_numpy(held_out)
+        candidates = [training.untrained(base) for base in bases]
+        candidates += [
+            training.trained(training.untrained(base), rows.encoding, rows.numbers[rows.train], judges.float(), None)
+            for base in bases
+        ]
+        reached = [
+            float(log_densities_of(m.double().eval().requires_grad_(False), judges, training.flow_steps).mean())
+            for m in candidates
+        ]
+        model.fit(x)
+        own = float(log_densities_of(model.model_, judges, training.flow_steps).mean())
+        assert own == pytest.approx(max(reached), abs=1e-9)
+        kept.append((len(candidates), model.parts_.components, max(reached) - min(reached)))
+    assert kept[0][:1] == (4,)
+    assert kept[0][1] >= 6  # six tight clusters are no single Gaussian, trained or not
+    assert min(apart for *_, apart in kept) > 0.1  # a wrong choice would be seen
+
+
+def test_a_heavy_tail_is_drawn_in_a_sane_range() -> None:
+    rng, n = np.random.default_rng(0), 2000
+    gain = np.where(rng.random(n) < 0.9, 0, np.minimum(np.round(np.exp(rng.normal(8, 1.2, n))), 99_999)).astype(int)
+    frame = pd.DataFrame({"gain": gain, "income": rng.lognormal(0, 2, n), "age": rng.integers(17, 90, n)})
+    gaps = frame[:60].astype(float)
+    gaps.loc[::2, "gain"] = np.nan
+    gaps.loc[::3, "income"] = np.nan
+    for components in (1, 4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # overflow, and casts of what is no integer
+            model = ScoreDensity(components=components, steps=0).fit(frame)
+            drawn, filled = model.sample(3000), model.impute(gaps)[0]
+        assert drawn.gain.dtype == np.int64
+        assert drawn.income.min() > 0
+        for table in (drawn, filled):
+            assert np.isfinite(table.to_numpy(float)).all()
+            for name in frame:
+                reach = 500 * (frame[name].max() - frame[name].min())  # 16 standard deviations of the tail's own slope
+                assert frame[name].min() - reach < table[name].min()
+                assert table[name].max() < frame[name].max() + reach
+        assert np.isfinite(model.score_samples(drawn)).all()
+
+
 def test_log_densities_integrate_to_one_and_are_near_the_truth(fitted: ScoreDensity) -> None:
-    a, b = np.linspace(-4.5, 4.5, 120), np.linspace(-2, 18, 240)
+    a, b = np.linspace(-4.5, 4.5, 31), np.linspace(-2, 18, 81)
     grid = np.stack(np.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2)
     mass = np.exp(fitted.score_samples(grid)).sum() * (a[1] - a[0]) * (b[1] - b[0])
     assert mass == pytest.approx(1, abs=0.02)
@@ -106,12 +210,12 @@ def test_a_network_that_does_not_help_held_out_rows_is_not_kept() -> None:
 def test_without_a_network_it_is_the_mixture_smoothed() -> None:
     x = np.random.default_rng(0).normal(size=(500, 2)) * [1.0, 3.0] + [5.0, -2.0]
     model = ScoreDensity(components=1, steps=0).fit(x)
-    m, warps = model.model_.mixture, model.parts_.encoding.warps
+    mixture, warps = model.model_.parameters_of_mixture, model.parts_.encoding.warps
     z = np.stack([w.forward(c)[0] for w, c in zip(warps, x.T, strict=True)], 1)
     slope = sum(w.forward(c)[1] for w, c in zip(warps, x.T, strict=True))
-    covariance = m.covariance().numpy() + 0.01**2 * np.eye(2)
-    law = stats.multivariate_normal(m.mean().numpy(), covariance)
-    np.testing.assert_allclose(model.score_samples(x), law.logpdf(z) + slope, rtol=1e-9)
+    parts = zip(*(part.numpy() for part in mixture), strict=True)
+    density = sum(w * stats.multivariate_normal(m, c + 0.01**2 * np.eye(2)).pdf(z) for w, m, c in parts)
+    np.testing.assert_allclose(model.score_samples(x), np.log(density) + slope, rtol=1e-9)
 
 
 def test_a_row_alone_is_the_row_in_a_batch(fitted: ScoreDensity) -> None:

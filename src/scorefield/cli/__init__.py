@@ -90,7 +90,7 @@ def run_command(arguments: Sequence[str]) -> int:
         raise UserError(f"no command given: {choices} (see scorefield --help)")
     name = arguments[0]
     if name in NOT_YET_OF_TABLES and is_table_run(arguments[1:]):
-        raise UserError(f"{name} does not take runs of tables yet: use sample, logprob or impute")
+        raise UserError(f"{name} does not take runs of tables yet: use sample, evaluate, logprob or impute")
     if concerns_table(name, arguments[1:]):
         commands = commands | TABLE_COMMANDS
     if name in commands:

@@ -1,4 +1,4 @@
-"""The commands on tables: train, sample, logprob and impute, for .csv, .tsv and .parquet files and the runs made of them."""
+"""The commands on tables: train, sample, evaluate, logprob and impute, for .csv, .tsv, .parquet and the runs made of them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,13 +10,16 @@ import pandas as pd
 import tyro
 from tyro.conf import Positional, arg
 
+from scorefield.cli.compare_tables import CompareTable
 from scorefield.cli.describe import show
-from scorefield.cli.display import say
+from scorefield.cli.display import say, show_records
+from scorefield.cli.evaluate_tables import FEWEST, checked_numbers, evaluate_table
 from scorefield.data.columns import ColumnKind
 from scorefield.data.tables import check_suffix, is_table, read_table, write_table
 from scorefield.errors import UserError
 from scorefield.estimators import ScoreDensity
 from scorefield.experiment.sample import check_place
+from scorefield.report import write_table_report
 from scorefield.system import write_durably
 
 MARK = "table.json"
@@ -108,6 +111,50 @@ class SampleTable:
         drawn = ScoreDensity.load(self.run).sample(self.n, random_state=self.seed)
         write_table(drawn, self.out)
         say(f"wrote {self.out}: {self.n} rows, seed {self.seed}")
+        return 0
+
+
+@dataclass(frozen=True)
+class EvaluateTable:
+    """Judge the model in RUN on the rows of TABLE, and write evaluation.json, pictures and report.html into RUN.
+
+    Samples are put beside rows, column by column, in pairs and in correlations, and a classifier tries to tell them apart; it
+    is looked whether samples are copies; the rows' log-density is measured, and the oddest are shown with the columns that make
+    them so. Rows that were not trained on judge best: say then, by --trained-on, where copies are to be looked for.
+
+    Example: `scorefield evaluate runs/people new.csv --trained-on people.csv`.
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """a run of a table"""
+    data: Annotated[Positional[Path | None], arg(metavar="TABLE")] = None
+    """rows with the columns that the run was trained on"""
+    n: Annotated[int, arg(aliases=("-n",))] = 5000
+    """how many rows of TABLE, chosen at random, are compared with as many samples (at most all)"""
+    trained_on: Annotated[Path | None, arg(metavar="TABLE")] = None
+    """the table the run was trained on, if it is another: copies are looked for among its rows"""
+    seed: int = 0
+    """all randomness follows from it"""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "EvaluateTable":
+        return cls(tyro.MISSING)
+
+    def __call__(self) -> int:
+        if self.n < FEWEST:
+            raise UserError(f"-n must be at least {FEWEST}, got {self.n}")
+        if self.data is None:
+            raise UserError(f"a run of a table is judged on the rows of a table: scorefield evaluate {self.run} TABLE")
+        model, frame = ScoreDensity.load(self.run), read_table(self.data)
+        trained_on = None if self.trained_on is None else read_table(self.trained_on)
+        if self.trained_on is not None:
+            with one_line(self.trained_on):
+                checked_numbers(model, trained_on)
+        with one_line(self.data):
+            records, written = evaluate_table(model, frame, self.run, self.n, trained_on=trained_on, seed=self.seed)
+        show_records(records)
+        for path in [*written, write_table_report(self.run)]:
+            say(f"wrote {path}")
         return 0
 
 
@@ -210,11 +257,14 @@ def check_out(path: Path, overwrite: bool) -> None:
     check_place(path, overwrite)
 
 
-TABLE_COMMANDS: dict[str, Any] = {"train": TrainTable, "sample": SampleTable, "logprob": LogProbTable}
+TABLE_COMMANDS: dict[str, Any] = {
+    "train": TrainTable, "sample": SampleTable, "evaluate": EvaluateTable, "logprob": LogProbTable,
+    "compare": CompareTable,
+}  # fmt: skip
 """instead of the commands on images and vectors"""
 
 
-NOT_YET_OF_TABLES = ("evaluate", "logz", "compose", "inpaint")
+NOT_YET_OF_TABLES = ("logz", "compose", "inpaint")
 """commands that a run of a table is refused by"""
 
 
@@ -227,7 +277,7 @@ def concerns_table(name: str, arguments: Sequence[str]) -> bool:
     """Whether a command is about a table, or a run of one."""
     if name not in TABLE_COMMANDS:
         return False
-    if name == "train":
+    if name in ("train", "compare"):
         out = arguments.index("--out") + 1 if "--out" in arguments else -1
         return any(is_table(a) for i, a in enumerate(arguments) if i != out and not a.startswith("-"))
     return is_table_run(arguments)

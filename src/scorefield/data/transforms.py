@@ -7,6 +7,9 @@ noise as wide as their resolution, and then a monotone function, in float64:
 
     log p(x) = log p(z) + Σ log dz/dx        nats, in the units of the table
 
+Beyond the values of the table the function goes on as a straight line, towards an infinite end: a z that is a little larger
+than all that were seen is an x a little larger, not one a thousand times as large.
+
 Reference: Yeo & Johnson 2000, doi:10.1093/biomet/87.4.954.
 """
 
@@ -29,7 +32,7 @@ STRONGEST = 3.0
 
 @dataclass(frozen=True)
 class Warp:
-    """The monotone function of one column: ends, location and scale, λ, location and scale again."""
+    """The monotone function of one column: ends, location and scale, λ, then straight outside `seen`."""
 
     ends: tuple[float, float] = (-math.inf, math.inf)
     shift: float = 0.0
@@ -38,9 +41,17 @@ class Warp:
     """λ; 1 changes nothing"""
     centre: float = 0.0
     spread: float = 1.0
+    """location and scale of the power, so that z has mean 0 and variance 1"""
+    seen: tuple[float, float] = (-math.inf, math.inf)
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """z and log dz/dx, both like `x`."""
+        inside = np.clip(x, *self.seen)
+        z, slope = self._curve(inside)
+        return z + (x - inside) * np.exp(slope), slope
+
+    def _curve(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, not straightened."""
         low, high = self.ends
         if low == -math.inf:
             y, slope = x, np.zeros_like(x)
@@ -56,6 +67,8 @@ class Warp:
 
     def slope_of_slope(self, x: np.ndarray) -> np.ndarray:
         """d/dx log dz/dx, like `x`."""
+        straight = (x < self.seen[0]) | (x > self.seen[1])
+        x = np.clip(x, *self.seen)
         low, high = self.ends
         if low == -math.inf:
             y, first, second = x, np.ones_like(x), np.zeros_like(x)
@@ -65,10 +78,21 @@ class Warp:
             y = np.log(x - low) - np.log(high - x)
             first, second = 1 / (x - low) + 1 / (high - x), 1 / (high - x) - 1 / (x - low)
         y = (y - self.shift) / self.scale
-        return second + (self.power - 1) / (1 + np.abs(y)) * first / self.scale
+        return np.where(straight, 0.0, second + (self.power - 1) / (1 + np.abs(y)) * first / self.scale)
 
     def inverse(self, z: np.ndarray) -> np.ndarray:
         """x of z; what no x has is taken to the nearest z that has one."""
+        limits = [(math.copysign(math.inf, end), 0.0) if math.isinf(end) else self._at(end) for end in self.seen]
+        inside = np.clip(z, limits[0][0], limits[1][0])
+        slopes = np.where(z < inside, limits[0][1], limits[1][1])
+        return self._back(inside) + (z - inside) * np.exp(-slopes)
+
+    def _at(self, x: float) -> tuple[float, float]:
+        z, slope = self._curve(np.array([x]))
+        return float(z[0]), float(slope[0])
+
+    def _back(self, z: np.ndarray) -> np.ndarray:
+        """`_curve`'s inverse."""
         y = inverse_yeo_johnson(self.centre + self.spread * z, self.power)
         y = self.shift + self.scale * y
         low, high = self.ends
@@ -94,7 +118,11 @@ def fitted_warp(x: np.ndarray, ends: tuple[float, float] = (-math.inf, math.inf)
     found = minimize_scalar(loss, bounds=(1 - STRONGEST, 1 + STRONGEST), method="bounded")
     power = float(found.x) if loss(float(found.x)) < loss(1.0) else 1.0
     z, _ = yeo_johnson(y, power)
-    return Warp(ends, float(middle), float(scale), power, float(z.mean()), float(z.std()) or 1.0)
+    seen = (
+        -math.inf if math.isfinite(ends[0]) else float(x.min()),
+        math.inf if math.isfinite(ends[1]) else float(x.max()),
+    )
+    return Warp(ends, float(middle), float(scale), power, float(z.mean()), float(z.std()) or 1.0, seen)
 
 
 def yeo_johnson(y: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,8 @@
-"""Densities of tables behind scikit-learn's interface."""
+"""scikit-learn's interface to densities of tables."""
 
 from scorefield.estimators.density import ScoreDensity
+from scorefield.estimators.energy import EnergyDensity
+from scorefield.estimators.peers import KernelTable, MixtureTable, SplineFlowTable
+from scorefield.estimators.table import TableDensity
 
-__all__ = ["ScoreDensity"]
+__all__ = ["EnergyDensity", "KernelTable", "MixtureTable", "ScoreDensity", "SplineFlowTable", "TableDensity"]

@@ -4,6 +4,7 @@ Reference: Hyvärinen 2005 and Vincent 2011 (score matching), Song et al. 2021, 
 the likelihood).
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,10 @@ from scorefield.data.columns import ColumnKind, described
 from scorefield.data.transforms import Encoding
 from scorefield.errors import UserError
 from scorefield.estimators.flow import log_densities_of
-from scorefield.estimators.mixture import COUNTS, fitted_mixture_with_gaps
+from scorefield.estimators.mixture import COUNTS, TAILS, fitted_mixture_with_gaps, with_tails
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, OfRows, States, observed_states
 from scorefield.estimators.table import CHUNK, Rows, TableDensity, resampled, seed_of
-from scorefield.estimators.training import Training
+from scorefield.estimators.training import Training, default_steps
 from scorefield.networks import MLPConfig
 from scorefield.persistence import from_json, read_weights, to_json
 from scorefield.randomness import keyed_generator
@@ -120,7 +121,7 @@ class ScoreDensity(TableDensity):
             rows.encoding,
             training.network,
             training.sigma_range,
-            len(self.model_.weights),
+            len(self.model_.weights) - len(TAILS),
             rows.seed,
             training.flow_steps,
             hasattr(self, "feature_names_in_"),
@@ -136,11 +137,12 @@ class ScoreDensity(TableDensity):
             train = train[resampled(rows.weights, rows.seed)]
         asked = [(1,), COUNTS] if self.components == "auto" else [(int(self.components),)]
         found = [fitted_mixture_with_gaps(train, validation, counts, rows.seed) for counts in asked]
-        return found[:1] if len(found[-1].weights) == 1 else found
+        bases = found[:1] if len(found[-1].weights) == 1 else found
+        return [with_tails(base, len(train)) for base in bases]
 
     def _training(self, rows: Rows) -> Training:
         low, high = self.sigma_range
-        steps = min(8000, max(300, round(0.6 * len(rows.train)))) if self.steps == "auto" else int(self.steps)
+        steps = default_steps(len(rows.train)) if self.steps == "auto" else int(self.steps)
         return Training(
             MLPConfig(int(self.width), int(self.blocks), frequencies=5),
             (float(low), float(high)),
@@ -234,12 +236,8 @@ class ScoreDensity(TableDensity):
         return log_densities_of(self.model_, torch.from_numpy(z), self.parts_.flow_steps).numpy()
 
     @torch.no_grad()
-    def _score(self, z: Tensor, sigma: float | None = None) -> Tensor:
-        """At σ_min or another level, gaps left out."""
-        level = self.parts_.sigma_range[0] if sigma is None else sigma
-        if not z.isnan().any():
-            return self.model_.score(z, level)
-        return self.model_.score(z.nan_to_num(0.0), level, observed_states(z))
+    def _score(self, z: Tensor) -> Tensor:
+        return score_of(self.model_, z, self.parts_.sigma_range[0])
 
     def _drawn(self, n: int, seed: int) -> np.ndarray:
         sampler, parts = Heun(steps=self.parts_.flow_steps, sigma_range=self.parts_.sigma_range), []
@@ -252,17 +250,28 @@ class ScoreDensity(TableDensity):
 
     @torch.no_grad()
     def _anomaly(self, z: np.ndarray) -> np.ndarray:
-        """Σ over levels of the mean of ‖z − ẑ‖²/d, under noises that are the same for every row."""
-        d = z.shape[1]
+        """∫ ‖z − ẑ‖² d log σ, which is −log p but for a constant: how badly a row is denoised at `LEVELS` levels `(n,)`.
+
+        At these levels a trained network is good, and noises are the same for every row. The components for outliers are left
+        out: to them an outlier is nothing unusual.
+
+        Reference: Guo et al. 2005, arXiv:cs/0412108; Kong et al. 2023, arXiv:2302.03792 (denoising errors as log-densities).
+        """
+        d, ordinary = z.shape[1], self.model_.without(len(TAILS))
         half = torch.randn(NOISES // 2, 1, d, generator=keyed_generator(0, "noises"), dtype=torch.float64)
-        noises = torch.cat([half, -half])
+        noises, levels = torch.cat([half, -half]), np.geomspace(FINE, COARSE, LEVELS)
+        weight = math.log(levels[1] / levels[0]) / NOISES
         out = []
         for part in torch.from_numpy(z).split(CHUNK):
             here = (~part.isnan()).double()
             total = torch.zeros(len(part), dtype=torch.float64)
-            for sigma in np.geomspace(FINE, COARSE, LEVELS).tolist():
+            for sigma in levels.tolist():
                 for noise in noises:
-                    error = here * (noise + sigma * self._score(part + sigma * noise, sigma))
-                    total += (error**2).sum(1) / here.sum(1) / NOISES
+                    total += weight * ((here * (noise + sigma * score_of(ordinary, part + sigma * noise, sigma))) ** 2).sum(1)
             out.append(total)
         return torch.cat(out).numpy()
+
+
+def score_of(model: MixtureResidual, z: Tensor, sigma: float) -> Tensor:
+    """∇ log p_σ of rows `(n, d)`, of what is there."""
+    return model.score(z.nan_to_num(0.0), sigma, observed_states(z)) if z.isnan().any() else model.score(z, sigma)

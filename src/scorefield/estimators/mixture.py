@@ -7,11 +7,31 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as EM
 
+from scorefield.densities import GaussianMixture
 from scorefield.estimators.residual import MixtureParameters, RowMixtures, States
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 200)
 FLOOR = 1e-4
 """added to the covariances' diagonals, standardised units"""
+
+
+TAILS = (4.0, 16.0)
+"""widths of the components for outliers, in units of the rows' own"""
+
+
+def with_tails(mixture: MixtureParameters, n: int) -> MixtureParameters:
+    """The mixture, of n rows, with wide components about all of it, which share the weight of one row more.
+
+    Without them a single outlier, whose log-density under a Gaussian falls with the square of its distance, may outweigh
+    all else that a mean over rows has to tell.
+    """
+    whole = GaussianMixture(*mixture)
+    shares = torch.full((len(TAILS),), 1 / (len(TAILS) * (n + 1)), dtype=torch.float64)
+    return MixtureParameters(
+        torch.cat([whole.weights * n / (n + 1), shares]),
+        torch.cat([mixture.means, whole.mean().expand(len(TAILS), -1)]),
+        torch.cat([mixture.covariances, torch.stack([width**2 * whole.covariance() for width in TAILS])]),
+    )
 
 
 def fitted_mixture(

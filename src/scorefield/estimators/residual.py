@@ -189,7 +189,7 @@ class MixtureResidual(nn.Module):
 
     def __init__(self, mixture: MixtureParameters, network: MLPConfig, sigma_range: tuple[float, float]) -> None:
         super().__init__()
-        self.event_shape = tuple(mixture.means.shape[1:])
+        self.event_shape, self.config = tuple(mixture.means.shape[1:]), network
         d = self.event_shape[0]
         self.correction = Correction(StatesMLP(d, network), ModelSpec(self.event_shape, sigma_range=sigma_range))
         for name, values in mixture._asdict().items():
@@ -211,6 +211,13 @@ class MixtureResidual(nn.Module):
         if self._mixture is None:
             self._mixture = GaussianMixture(self.weights, self.means, self.covariances)
         return self._mixture
+
+    def without(self, tails: int) -> "MixtureResidual":
+        """The same network on the mixture without its last components, which are there for outliers."""
+        kept = MixtureParameters(*(part[: len(part) - tails] for part in self.parameters_of_mixture))
+        plain = MixtureResidual(kept, self.config, self.sigma_range).to(self.means.dtype)
+        plain.correction.load_state_dict(self.correction.state_dict())
+        return plain.eval().requires_grad_(False)
 
     @property
     def untouched(self) -> bool:

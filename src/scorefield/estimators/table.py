@@ -66,7 +66,7 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         raise NotImplementedError
 
     def _anomaly(self, z: np.ndarray) -> np.ndarray:
-        """`(n,)`, more of it is worse"""
+        """−log p, or something in its place `(n,)`, nats."""
         return -self._log_density(z)
 
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,8 +102,15 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def _calibrated(self, rows: Rows) -> None:
         """Keep the calibration rows' anomaly scores, dequantised as rows to be scored are."""
-        own = self.encoding_.encode(self.encoding_.dequantised(rows.numbers[rows.calibration], rows.seed))[0]
-        self.calibration_scores_ = np.sort(self._anomaly(own))
+        own = self.encoding_.encode(self.encoding_.dequantised(rows.numbers[rows.calibration], rows.seed))
+        self.calibration_scores_ = np.sort(self._anomalies(*own))
+
+    def _anomalies(self, z: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        """Of encoded rows and the slopes of the encoding: in the units of the table, for each value that is there.
+
+        Without the slopes, a row far out in the long tail of a column would be no odder than one as far out in the short one.
+        """
+        return (self._anomaly(z) - np.nansum(slope, 1)) / (~np.isnan(z)).sum(1)
 
     # ── what is known afterwards ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,8 +148,8 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return own * np.exp(slope) + self.encoding_.slope_of_slope(x)
 
     def anomaly_score(self, X: Any) -> np.ndarray:
-        """`(n,)`: higher is more anomalous."""
-        return self._anomaly(self._encoded(X)[0])
+        """`(n,)`, nats for each value that is there: higher is more anomalous."""
+        return self._anomalies(*self._encoded(X))
 
     def anomaly_pvalue(self, X: Any) -> np.ndarray:
         """(1 + #{calibration rows at least as anomalous})/(n + 1) `(n,)`: below α for a share of at most α of ordinary rows."""

@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from scorefield.data.transforms import Encoding
 from scorefield.estimators.flow import log_densities_of
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, States, observed_states
+from scorefield.interfaces import Energy, Score
 from scorefield.networks import MLPConfig
 from scorefield.objectives import DenoisingScoreMatching, LogUniform
 from scorefield.randomness import derive_seed, keyed_generator
@@ -23,6 +25,9 @@ JUDGES = 2048
 DRAWS = DenoisingScoreMatching(LogUniform())
 """of levels and noises"""
 CHUNK = 1024
+
+
+Learner = TypeVar("Learner", MixtureResidual, Energy)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Training:
         held_out = torch.from_numpy(encoding.encode(encoding.noised(validation, self.seed, "held out"))[0])
         models = [self.untrained(base) for base in bases]
         if self.steps:
-            models += [self.trained(base, encoding, train, held_out.float(), weights) for base in bases]
+            starts = [self.untrained(base) for base in bases]
+            models += [self.trained(start, encoding, train, held_out.float(), weights) for start in starts]
         models = [model.double().eval().requires_grad_(False) for model in models]
         judges = held_out[:JUDGES]
         return max(models, key=lambda model: float(log_densities_of(model, judges, self.flow_steps).mean()))
@@ -63,10 +69,15 @@ class Training:
             return MixtureResidual(base, self.network, self.sigma_range)
 
     def trained(
-        self, base: MixtureParameters, encoding: Encoding, train: np.ndarray, held_out: Tensor, weights: np.ndarray | None
-    ) -> MixtureResidual:
-        """The model after training, with the averaged weights whose loss on held-out rows was least."""
-        model, fresh = self.untrained(base), Fresh(encoding, train, self.seed)
+        self, model: Learner, encoding: Encoding, train: np.ndarray, held_out: Tensor, weights: np.ndarray | None,
+        masked: bool = True,
+    ) -> Learner:  # fmt: skip
+        """The model after training, with the averaged weights whose loss on held-out rows was least.
+
+        Args:
+            masked: in some batches, coordinates are left out or known, which a model must be able to be told.
+        """
+        fresh = Fresh(encoding, train, self.seed)
         gaps = bool(np.isnan(train).any() or held_out.isnan().any())
         every = 2 if gaps else 4  # so often a batch has states
         rows_of_batch = max(1, min(self.batch_size // 2, len(train)))  # each comes twice
@@ -75,14 +86,14 @@ class Training:
         own = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(own, self.learning_rate, betas=(0.9, 0.99))
         check_every = max(20, self.steps // 25)
-        best, least = deepcopy(model.correction.state_dict()), validation_loss(model, held_out, self.seed)
-        bar = track(
-            range(self.steps), f"training on {len(base.weights)}", console=Console(stderr=True), disable=not self.verbose
-        )
+        best, least = deepcopy(model.state_dict()), validation_loss(model, held_out, self.seed)
+        bar = track(range(self.steps), "training", console=Console(stderr=True), disable=not self.verbose)
         for step in bar:
             generator = keyed_generator(self.seed, "batches of a table", step)
-            x = fresh(drawn_rows(len(train), rows_of_batch, chances, generator).numpy(), step)
-            states = random_states(x, generator) if step % every == 0 else observed_states(x) if gaps else None
+            with_states = masked and step % every == 0
+            rows = max(1, rows_of_batch // 4) if with_states and not gaps else rows_of_batch  # each has mixtures of its own
+            x = fresh(drawn_rows(len(train), rows, chances, generator).numpy(), step)
+            states = random_states(x, generator) if with_states else observed_states(x) if gaps else None
             loss = denoising_loss(model, x, states, generator).mean() / x.shape[1]
             optimizer.zero_grad()
             loss.backward()
@@ -95,9 +106,14 @@ class Training:
             if (step + 1) % check_every == 0 or step + 1 == self.steps:
                 reached = validation_loss(average, held_out, self.seed)
                 if reached < least:
-                    best, least = deepcopy(average.correction.state_dict()), reached
-        model.correction.load_state_dict(best)
+                    best, least = deepcopy(average.state_dict()), reached
+        model.load_state_dict(best)
         return model
+
+
+def default_steps(rows: int) -> int:
+    """About 150 passes over them, within bounds."""
+    return min(8000, max(300, round(0.6 * rows)))
 
 
 class Fresh:
@@ -134,7 +150,7 @@ def random_states(x: Tensor, generator: torch.Generator | None) -> States:
     return States(scored.to(x.dtype), is_known.to(x.dtype), torch.where(is_known, x, 0.0))
 
 
-def denoising_loss(model: MixtureResidual, x: Tensor, states: States | None, generator: torch.Generator | None) -> Tensor:
+def denoising_loss(model: Score, x: Tensor, states: States | None, generator: torch.Generator | None) -> Tensor:
     """‖z − ẑ‖² over scored coordinates, at σ uniform in the logarithm, `(2b,)`: λ = g², which bounds the likelihood.
 
     Each row comes with a noise and with its negative. At small σ the noise to be guessed is of size 1 and what there is to
@@ -146,11 +162,11 @@ def denoising_loss(model: MixtureResidual, x: Tensor, states: States | None, gen
         return ((z + sigma[:, None] * model.score(x + sigma[:, None] * z, sigma)) ** 2).sum(1)
     states = States(*(torch.cat([part, part]) for part in states))
     noisy = states.scored * (x.nan_to_num(0.0) + sigma[:, None] * z)
-    return (states.scored * (z + sigma[:, None] * model.score(noisy, sigma, states)) ** 2).sum(1)
+    return (states.scored * (z + sigma[:, None] * model.score(noisy, sigma, states)) ** 2).sum(1)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
-def validation_loss(model: MixtureResidual, x: Tensor, seed: int, draws: int = 4) -> float:
+def validation_loss(model: Score, x: Tensor, seed: int, draws: int = 4) -> float:
     """The objective on held-out rows, what is there scored, always with the same noise."""
     states = observed_states(x) if x.isnan().any() else None
     losses = []

@@ -9,7 +9,7 @@ from typing import Any
 from scorefield.errors import UserError
 from scorefield.metrics.copies import COPIES
 from scorefield.metrics.evaluation import REAL
-from scorefield.report.page import HEAD, inlined, number, read_json
+from scorefield.report.page import HEAD, html_table, number, picture, read_json
 from scorefield.system import write_durably
 
 COLUMNS = (
@@ -71,7 +71,7 @@ def write_comparison(folder: Path) -> Path:
         summary=f"<p>Every family on the same split, with {budget}. {escape(reading(records))}</p>",
         table=html_table(header(records), table(records)),
         notes="".join(f'<p class="soft">{escape(line)}</p>' for line in notes(records)),
-        pictures="".join(picture(folder / name, *texts) for name, texts in PICTURES.items()),
+        pictures="".join(picture(folder / name, *texts, command="compare") for name, texts in PICTURES.items()),
         levels="".join(map(level_table, levels)),
         plan=html_table(("setting", "value"), settings(plan)),
     )
@@ -219,28 +219,9 @@ def notes(records: Sequence[Row]) -> list[str]:
     return lines
 
 
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells are HTML already."""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>\n" for cells in rows)
-    return f'<div style="overflow-x:auto"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
 def level_table(chain: Row) -> str:
     """What each level of a chain adds to its bound."""
     rows = [[escape(name), number({"value": p[0], "se": p[1]})] for name, p in zip(chain["names"], chain["parts"], strict=True)]
     rows.append(["<b>together</b>", number({"value": chain["total"][0], "se": chain["total"][1]})])
     title = escape(f"Evidence bound, {chain['chain']}, {chain['unit']}")
     return f"<details><summary>{title}</summary>{html_table(('level', 'adds'), rows)}</details>"
-
-
-def picture(path: Path, title: str, description: str) -> str:
-    """A figure with the picture inlined; nothing where there is none."""
-    if not path.exists():
-        return ""
-    source, width, height = inlined(path, "compare")
-    caption = escape(description[0].upper() + description[1:])
-    return (
-        f'<figure><h2>{escape(title)}</h2><img src="{source}" alt="{escape(description)}" width="{width}" height="{height}">'
-        f"<figcaption>{caption}.</figcaption></figure>\n"
-    )

@@ -3,6 +3,7 @@
 import io
 import json
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import floor, isfinite, log10
 from pathlib import Path
@@ -79,6 +80,24 @@ def number(record: dict[str, Any]) -> str:
     return f'<data value="{escape(repr(value))}">{escape(text)}</data>'
 
 
+def metric_rows(record: dict[str, Any], reference: dict[str, Any] | None, meanings: Mapping[str, str]) -> str:
+    """A row of numbers, the same for real data beside them, and a row of words."""
+    name = record["metric"]
+    numbers = f"<td>{number(record)}</td><td>{number(reference) if reference else ''}</td>"
+    seed = "" if record["seed"] is None else f", seed {record['seed']}"
+    details = f"Unit: {record['unit']}. {record['n']:,} examples{seed}."
+    words = " ".join(part for part in (meanings.get(name, ""), details) if part)
+    meaning = f'<tr class="meaning"><td colspan="3">{escape(words)}</td></tr>'
+    return f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>\n{meaning}\n'
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells are HTML already."""
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>\n" for cells in rows)
+    return f'<div style="overflow-x:auto"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file, None if there is none; `UserError` if it is damaged."""
     try:
@@ -98,3 +117,15 @@ def inlined(path: Path, command: str) -> tuple[str, int, int]:
     except OSError as error:
         raise UserError(f"{path} is not a picture ({error}): remove it, or run scorefield {command} again") from error
     return f"data:image/{path.suffix[1:]};base64,{b64encode(content).decode()}", width, height
+
+
+def picture(path: Path, title: str, description: str, command: str) -> str:
+    """A figure with the picture, which a command makes, inlined; nothing where there is none."""
+    if not path.exists():
+        return ""
+    source, width, height = inlined(path, command)
+    caption = escape(description[0].upper() + description[1:])
+    return (
+        f'<figure><h2>{escape(title)}</h2><img src="{source}" alt="{escape(description)}" width="{width}" height="{height}">'
+        f"<figcaption>{caption}.</figcaption></figure>\n"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from scorefield.metrics.evaluation import REAL
 from scorefield.persistence import read_config
-from scorefield.report.page import HEAD, inlined, missing, number, read_json, row
+from scorefield.report.page import HEAD, inlined, metric_rows, missing, number, read_json, row
 from scorefield.system import write_durably
 from scorefield.training import read_log
 
@@ -166,24 +166,13 @@ def metrics(records: list[dict[str, Any]]) -> str:
     reference = {r["metric"].removesuffix(REAL): r for r in records if r["metric"].endswith(REAL)}
     shown = [r for r in records if not r["metric"].endswith(REAL) and not r["metric"].startswith(BY_SIGMA)]
     head = row("th", "metric", "value ± standard error", "same for real data", scope=' scope="col"')
-    body = "".join(metric_rows(r, reference.get(r["metric"])) for r in shown)
+    body = "".join(metric_rows(r, reference.get(r["metric"]), MEANINGS) for r in shown)
     absent = "" if any(r["metric"] == "memorisation ratio" for r in records) else missing(
         "There is no memorisation ratio: it is left out on other data than the run's own, and where held-out rows are "
         "themselves copies of training rows."
     )  # fmt: skip
     levels = [r for r in records if r["metric"].startswith(BY_SIGMA)]
     return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>{absent}{level_table(levels)}"
-
-
-def metric_rows(record: dict[str, Any], reference: dict[str, Any] | None) -> str:
-    """A row of numbers and a row of words."""
-    name = record["metric"]
-    numbers = f"<td>{number(record)}</td><td>{number(reference) if reference else ''}</td>"
-    seed = "" if record["seed"] is None else f", seed {record['seed']}"
-    details = f"Unit: {record['unit']}. {record['n']:,} examples{seed}."
-    words = " ".join(part for part in (MEANINGS.get(name, ""), details) if part)
-    meaning = f'<tr class="meaning"><td colspan="3">{escape(words)}</td></tr>'
-    return f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>\n{meaning}\n'
 
 
 def level_table(records: list[dict[str, Any]]) -> str:
