@@ -133,3 +133,10 @@ def test_only_tables_are_treated_as_tables(run: Path) -> None:
     assert not concerns_table("sample", ["runs/digits", "--out", "x.csv"])
     assert concerns_table("evaluate", [str(run)])
     assert not concerns_table("evaluate", ["runs/digits"])
+
+
+def test_more_columns_than_rows_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame(np.random.default_rng(0).normal(size=(5, 12))).to_csv(tmp_path / "wide.csv", index=False)
+    assert main(["train", str(tmp_path / "wide.csv"), "--out", str(tmp_path / "run")]) == 2
+    assert "5 rows are too few for 12 columns" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

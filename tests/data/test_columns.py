@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scorefield.data.columns import Column, as_frame, atoms_of, described, grid_of, infer
+from scorefield.data.columns import Column, as_frame, atoms_of, described, grid_of, infer, inferred
 from scorefield.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -102,3 +102,11 @@ def test_what_is_no_table_is_refused() -> None:
         only([1.0, 2.5], d="integer")
     with pytest.raises(ValueError, match="ends must be in order"):
         Column("c", "bounded", ends=(1.0, 1.0))
+
+
+def test_text_among_numbers_is_a_mistake_not_a_category() -> None:
+    values = pd.Series([1.5, 2.5, "hello", 3.5, None], name="a", dtype=object)
+    with pytest.raises(UserError, match="column 'a', row 2: 'hello' is not a number, and 3 of 4 values are"):
+        inferred(values)
+    assert inferred(values, "categorical").kind == "categorical"
+    assert inferred(pd.Series(["7", "x", "y", "x"], name="a")).kind == "categorical"

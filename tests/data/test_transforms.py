@@ -165,3 +165,12 @@ def test_what_the_columns_cannot_have_is_refused_with_its_row() -> None:
     positive = Encoding((Column("p", "positive", ends=(0.0, math.inf)),), (Warp((0.0, math.inf)),))
     with pytest.raises(UserError, match=r"column 'p', row 1: .*-1.0.* is outside \(0, inf\), where this positive column lies"):
         positive.numbers(pd.DataFrame({"p": [1.0, -1.0]}))
+
+
+@pytest.mark.parametrize("ends", [(0.0, math.inf), (0.0, 1.0)])
+def test_no_value_is_drawn_on_an_end(ends: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.gamma(0.3, size=1000) if ends[1] == math.inf else rng.beta(0.5, 0.5, size=1000)
+    found = fitted_warp(x, ends).inverse(np.linspace(-20, 20, 81))
+    assert (found > ends[0]).all()
+    assert (found < ends[1]).all()

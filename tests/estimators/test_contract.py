@@ -12,6 +12,6 @@ SMALL: dict[str, Any] = {"steps": 5, "width": 8, "blocks": 1, "flow_steps": 4}
 
 
 @pytest.mark.filterwarnings("ignore:log Z is not trustworthy")  # of a few particles
-@parametrize_with_checks([ScoreDensity(**SMALL), EnergyDensity(particles=8, **SMALL)])
+@parametrize_with_checks([ScoreDensity(**SMALL), EnergyDensity(particles=16, **SMALL)])
 def test_scikit_learns_contract_is_kept(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)

@@ -181,7 +181,7 @@ def test_a_heavy_tail_is_drawn_in_a_sane_range() -> None:
 
 
 def test_log_densities_integrate_to_one_and_are_near_the_truth(fitted: ScoreDensity) -> None:
-    a, b = np.linspace(-4.5, 4.5, 31), np.linspace(-2, 18, 81)
+    a, b = np.linspace(-4.5, 4.5, 46), np.linspace(-2, 18, 161)
     grid = np.stack(np.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2)
     mass = np.exp(fitted.score_samples(grid)).sum() * (a[1] - a[0]) * (b[1] - b[0])
     assert mass == pytest.approx(1, abs=0.02)

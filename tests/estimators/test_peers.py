@@ -38,7 +38,7 @@ def test_a_peer_is_a_density_of_the_table(peer: TableDensity) -> None:
 def test_they_refuse_gaps() -> None:
     x = skewed(100, 0)
     x[7, 1] = np.nan
-    with pytest.raises(UserError, match="row 7 has missing values, which MixtureTable cannot take"):
+    with pytest.raises(UserError, match=r"row 7 has missing values \(NaN\), which MixtureTable cannot take"):
         MixtureTable().fit(x)
     with pytest.raises(UserError, match="row 7"):
         MixtureTable().fit(skewed(100, 0)).score_samples(x)

@@ -57,6 +57,9 @@ class TrainTable:
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise UserError(f"{self.out} is already used: give another --out")
         frame = read_table(self.data)
+        if len(frame) <= len(frame.columns):
+            few = f"{len(frame)} rows are too few for {len(frame.columns)} columns"
+            raise UserError(f"{self.data}: {few}: a density needs more rows than columns; leave columns out")
         steps: Any = "auto" if self.steps is None else self.steps
         model = ScoreDensity(columns=overrides(self.columns), steps=steps, random_state=self.seed, verbose=True)
         with one_line(self.data):

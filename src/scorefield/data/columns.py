@@ -152,6 +152,7 @@ def natural_kind(known: pd.Series) -> ColumnKind:
     if pd.api.types.is_datetime64_any_dtype(known):
         return "datetime"
     if not pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
+        check_no_numbers(known)
         return "binary" if distinct == 2 else "categorical"
     if distinct == 2:
         return "binary"
@@ -166,6 +167,17 @@ def natural_kind(known: pd.Series) -> ColumnKind:
     if (low, high) == (0.0, 1.0) and numbers.min() < 0.05 and numbers.max() > 0.95:
         return "bounded"
     return "positive" if numbers.min() > 0 else "continuous"
+
+
+def check_no_numbers(known: pd.Series) -> None:
+    """Raises `UserError` for text in a column most of whose values are numbers, with the first row."""
+    numeric = known.map(is_number)
+    if 0.5 < numeric.mean() < 1:
+        row = known.index[~numeric][0]
+        raise UserError(
+            f"column {str(known.name)!r}, row {row}: {known[row]!r} is not a number, and {numeric.sum()} of {len(known)} "
+            "values are: mend it, or say that the column is categorical"
+        )
 
 
 def as_numbers(known: pd.Series, name: str) -> np.ndarray:
@@ -184,7 +196,9 @@ def as_numbers(known: pd.Series, name: str) -> np.ndarray:
         raise UserError(f"column {name!r}, row {row}: {known[row]!r} is not a number") from None
     if not np.isfinite(numbers).all():
         row = known.index[~np.isfinite(numbers)][0]
-        raise UserError(f"column {name!r}, row {row}: {known[row]!r} is not finite; leave the row out, or make it missing")
+        raise UserError(
+            f"column {name!r}, row {row}: {plain(known[row])!r} is not finite; leave the row out, or make it missing"
+        )
     return numbers
 
 

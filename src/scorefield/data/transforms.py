@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from scorefield.data.columns import Column, as_numbers
+from scorefield.data.columns import Column, as_numbers, plain
 from scorefield.errors import UserError
 from scorefield.randomness import derive_seed
 
@@ -99,8 +99,10 @@ class Warp:
         if low == -math.inf:
             return y
         if high == math.inf:
-            return low + np.exp(np.minimum(y, 700.0))
-        return low + (high - low) / (1 + np.exp(-np.clip(y, -700, 700)))
+            x = low + np.exp(np.minimum(y, 700.0))
+        else:
+            x = low + (high - low) / (1 + np.exp(-np.clip(y, -700, 700)))
+        return np.clip(x, np.nextafter(low, math.inf), np.nextafter(high, low))  # rounding may reach an end, which no value has
 
 
 def fitted_warp(x: np.ndarray, ends: tuple[float, float] = (-math.inf, math.inf)) -> Warp:
@@ -241,8 +243,8 @@ def numbers_of(values: pd.Series, column: Column) -> np.ndarray:
         if outside.any():
             row = known.index[outside][0]
             raise UserError(
-                f"column {column.name!r}, row {row}: {known[row]!r} is outside ({low:g}, {high:g}), where this {column.kind} "
-                "column lies"
+                f"column {column.name!r}, row {row}: {plain(known[row])!r} is outside ({low:g}, {high:g}), where this "
+                f"{column.kind} column lies"
             )
     out[values.notna().to_numpy()] = found
     return out

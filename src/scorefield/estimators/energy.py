@@ -31,6 +31,10 @@ from scorefield.samplers import HMC, Heun
 
 RUNGS = 100
 """noise levels of annealed importance sampling"""
+MOVES, LEAPFROG = 2, 10
+"""of Hamiltonian Monte Carlo at each; with one short move k̂ is too large on narrow densities, or log Z too small"""
+ISLANDS = 8
+"""groups of particles, whose number is a multiple of it"""
 
 
 class GaussianEnergy(Energy):
@@ -67,7 +71,7 @@ class EnergyDensity(TableDensity):
         batch_size, learning_rate: of training.
         sigma_range: smallest and largest noise level, in standard deviations of the warped columns.
         flow_steps: of the solver that draws samples.
-        particles: of annealed importance sampling.
+        particles: of annealed importance sampling, a multiple of 8.
         validation_fraction, calibration_fraction: shares of the rows that choose when to stop, and that p-values are
             calibrated on; neither serves anything else.
         random_state: an integer, or a RandomState that gives one; None is 0. The same gives the same.
@@ -87,7 +91,7 @@ class EnergyDensity(TableDensity):
         blocks: int = 3,
         batch_size: int = 512,
         learning_rate: float = 2e-3,
-        sigma_range: tuple[float, float] = (0.03, 6.0),
+        sigma_range: tuple[float, float] = (0.05, 6.0),
         flow_steps: int = 40,
         particles: int = 512,
         validation_fraction: float = 0.1,
@@ -115,8 +119,11 @@ class EnergyDensity(TableDensity):
         Warns where log Z is not to be trusted, with the reason.
 
         Raises:
-            ValueError: a table that cannot be read as one, or has gaps (`UserError`); weights that are negative or all zero.
+            ValueError: a table that cannot be read as one, or has gaps (`UserError`); weights that are negative or all zero;
+            particles that cannot be divided among islands.
         """
+        if int(self.particles) < 2 * ISLANDS or int(self.particles) % ISLANDS:
+            raise ValueError(f"particles must be a multiple of {ISLANDS}, and at least {2 * ISLANDS}; got {self.particles}")
         rows = self._rows(X, sample_weight)
         z = rows.encoding.encode(rows.encoding.noised(rows.numbers, rows.seed, "mixture of a table"))[0]
         train, validation = z[rows.train], z[rows.validation]
@@ -150,6 +157,11 @@ class EnergyDensity(TableDensity):
         check_complete(numbers)
         return numbers
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = False
+        return tags
+
     def _levels(self) -> tuple[float, float]:
         low, high = self.sigma_range
         return float(low), float(high)
@@ -159,7 +171,7 @@ class EnergyDensity(TableDensity):
         low, shape = self._levels()[0], self.model_.event_shape
         particles, first = int(self.particles), keyed_generator(seed, "log Z of a table, pilot")
         path = noise_path(self.model_, shape, low, RUNGS, denoising=True, pilot=particles, generator=first)
-        walk = Annealing(particles, HMC(3), 1, pilot=min(32, particles))
+        walk = Annealing(particles, HMC(LEAPFROG), MOVES, pilot=min(32, particles))
         sizes = walk.step_sizes(path, generator=first)
         return walk.importance(path, sizes, generator=keyed_generator(seed, "log Z of a table"))
 
@@ -188,4 +200,4 @@ def check_complete(numbers: np.ndarray, name: str = "EnergyDensity") -> None:
     """Raises `UserError` for a row with a gap, with its number, that the density of this name cannot take."""
     rows = np.flatnonzero(np.isnan(numbers).any(1))
     if len(rows):
-        raise UserError(f"row {rows[0]} has missing values, which {name} cannot take: ScoreDensity can")
+        raise UserError(f"row {rows[0]} has missing values (NaN), which {name} cannot take: ScoreDensity can")

@@ -46,6 +46,11 @@ class Peer(TableDensity):
     def _fit(self, train: np.ndarray, validation: np.ndarray, seed: int) -> None:
         raise NotImplementedError
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = False
+        return tags
+
     def _numbers(self, X: Any) -> np.ndarray:
         numbers = super()._numbers(X)
         check_complete(numbers, type(self).__name__)
