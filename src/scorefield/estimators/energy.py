@@ -122,8 +122,8 @@ class EnergyDensity(TableDensity):
             ValueError: a table that cannot be read as one, or has gaps (`UserError`); weights that are negative or all zero;
             particles that cannot be divided among islands.
         """
-        if int(self.particles) < 2 * ISLANDS or int(self.particles) % ISLANDS:
-            raise ValueError(f"particles must be a multiple of {ISLANDS}, and at least {2 * ISLANDS}; got {self.particles}")
+        if int(self.particles) < ISLANDS or int(self.particles) % ISLANDS:
+            raise ValueError(f"particles must be a multiple of {ISLANDS}, got {self.particles}")
         rows = self._rows(X, sample_weight)
         z = rows.encoding.encode(rows.encoding.noised(rows.numbers, rows.seed, "mixture of a table"))[0]
         train, validation = z[rows.train], z[rows.validation]
