@@ -18,6 +18,7 @@ from scorefield.data.columns import ColumnKind
 from scorefield.data.tables import check_suffix, is_table, read_table, write_table
 from scorefield.errors import UserError
 from scorefield.estimators import ScoreDensity
+from scorefield.estimators.table import FEWEST as FEWEST_ROWS
 from scorefield.experiment.sample import check_place
 from scorefield.report import write_table_report
 from scorefield.system import write_durably
@@ -57,7 +58,7 @@ class TrainTable:
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise UserError(f"{self.out} is already used: give another --out")
         frame = read_table(self.data)
-        if len(frame) <= len(frame.columns):
+        if FEWEST_ROWS <= len(frame) <= len(frame.columns):
             few = f"{len(frame)} rows are too few for {len(frame.columns)} columns"
             raise UserError(f"{self.data}: {few}: a density needs more rows than columns; leave columns out")
         steps: Any = "auto" if self.steps is None else self.steps

@@ -190,7 +190,7 @@ class ScoreDensity(TableDensity):
         known = torch.where(gaps, 0.0, z)
         states = States(gaps.double(), (~gaps).double(), known)
         low, high = self.parts_.sigma_range
-        model = OfRows(self.model_, states)
+        model = OfRows(self.model_.without(len(TAILS)), states)
         start = model.mixture.sample(high, generator)
         *_, state = Heun(steps=self.parts_.flow_steps, sigma_range=(low, high))(model, start, generator=generator)
         return torch.where(gaps, state.x, known)
@@ -240,11 +240,12 @@ class ScoreDensity(TableDensity):
         return score_of(self.model_, z, self.parts_.sigma_range[0])
 
     def _drawn(self, n: int, seed: int) -> np.ndarray:
+        ordinary = self.model_.without(len(TAILS))  # a row in n would be absurd
         sampler, parts = Heun(steps=self.parts_.flow_steps, sigma_range=self.parts_.sigma_range), []
         for chunk in range(-(-n // CHUNK)):
             generator = keyed_generator(seed, "samples of a table", chunk)
-            start = self.model_.mixture.sample(CHUNK, self.parts_.sigma_range[1], generator=generator)
-            *_, state = sampler(self.model_, start, generator=generator)
+            start = ordinary.mixture.sample(CHUNK, self.parts_.sigma_range[1], generator=generator)
+            *_, state = sampler(ordinary, start, generator=generator)
             parts.append(state.x.numpy())
         return np.concatenate(parts)[:n]
 

@@ -14,6 +14,7 @@ mixture is a mixture, with weights, means and covariances of its own:
 """
 
 import math
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -189,7 +190,7 @@ class MixtureResidual(nn.Module):
 
     def __init__(self, mixture: MixtureParameters, network: MLPConfig, sigma_range: tuple[float, float]) -> None:
         super().__init__()
-        self.event_shape, self.config = tuple(mixture.means.shape[1:]), network
+        self.event_shape = tuple(mixture.means.shape[1:])
         d = self.event_shape[0]
         self.correction = Correction(StatesMLP(d, network), ModelSpec(self.event_shape, sigma_range=sigma_range))
         for name, values in mixture._asdict().items():
@@ -214,10 +215,11 @@ class MixtureResidual(nn.Module):
 
     def without(self, tails: int) -> "MixtureResidual":
         """The same network on the mixture without its last components, which are there for outliers."""
-        kept = MixtureParameters(*(part[: len(part) - tails] for part in self.parameters_of_mixture))
-        plain = MixtureResidual(kept, self.config, self.sigma_range).to(self.means.dtype)
-        plain.correction.load_state_dict(self.correction.state_dict())
-        return plain.eval().requires_grad_(False)
+        plain = deepcopy(self)
+        for name, part in self.parameters_of_mixture._asdict().items():
+            setattr(plain, name, part[: len(part) - tails])
+        plain._mixture = None
+        return plain
 
     @property
     def untouched(self) -> bool:
