@@ -133,15 +133,14 @@ def judged(name: str, family: TableFamily, frame: pd.DataFrame, seed: int, folde
         samples = model.sample(DRAWN, random_state=seed)
         drawn = time.monotonic()
     except UserError as error:
-        found: dict[str, Any] = {"refused": str(error)}
-    else:
-        many = samples if len(test) <= DRAWN else model.sample(len(test), random_state=seed)
-        plain = Encoding(tuple(columns), ())
-        test_ = classifier_two_sample_test(plain.numbers(test), plain.numbers(many), seed=seed)
-        found = {
-            "kind": family.kind, "log_density": rows.tolist(), "problems": words, "two_sample": test_._asdict(),
-            "fit": fitted - began, "score": scored - fitted, "sample": drawn - scored,
-        }  # fmt: skip
+        return {"refused": str(error)}  # not kept: a library may be installed
+    many = samples if len(test) <= DRAWN else model.sample(len(test), random_state=seed)
+    plain = Encoding(tuple(columns), ())
+    told_apart = classifier_two_sample_test(plain.numbers(test), plain.numbers(many), seed=seed)
+    found = {
+        "kind": family.kind, "log_density": rows.tolist(), "problems": words, "two_sample": told_apart._asdict(),
+        "fit": fitted - began, "score": scored - fitted, "sample": drawn - scored,
+    }  # fmt: skip
     write_durably(path, json.dumps(found) + "\n")
     return found
 
