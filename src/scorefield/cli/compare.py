@@ -1,7 +1,6 @@
 """scorefield compare: every family of models side by side on one data set."""
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,12 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 from tyro.conf import Positional, arg
 
 from scorefield.baselines import CLOSED_FORM
-from scorefield.cli.display import bar, say, tracked
+from scorefield.cli.display import bar, say, show_leaderboard, tracked
 from scorefield.data import Reading, open_data
 from scorefield.errors import UserError
 from scorefield.experiment import Run
@@ -24,8 +21,6 @@ from scorefield.recipes import families_of
 from scorefield.report import leaderboard_cells, reading, write_comparison
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
-WIDE = 150
-"""columns of the table where it is not written to a terminal"""
 SHARES: dict[Phase, tuple[float, float]] = {
     "trial": (0.0, 0.03), "training": (0.03, 0.6), "likelihood": (0.6, 0.9), "sampling": (0.9, 1.0), "done": (0.0, 1.0),
 }  # fmt: skip
@@ -131,10 +126,7 @@ def comparison_bar(runs: dict[str, Run]) -> Iterator[Watch]:
 def show(records: list[dict[str, object]]) -> None:
     """The leaderboard on stdout."""
     head, rows = leaderboard_cells(records)
-    table = Table(*head)
-    for cells in rows:
-        table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    show_leaderboard(head, rows)
     for r in records:
         if r["kind"] in ("not applicable", "failed"):
             print(f"{r['family']} {'is not applicable' if r['kind'] == 'not applicable' else 'failed'}: {r['unit']}")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,11 +12,9 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import tyro
-from rich.console import Console
-from rich.table import Table
 from tyro.conf import Positional, arg
 
-from scorefield.cli.display import bar, say
+from scorefield.cli.display import bar, say, show_leaderboard
 from scorefield.data.columns import infer
 from scorefield.data.tables import read_table
 from scorefield.data.transforms import Encoding
@@ -35,8 +32,6 @@ TEST = 0.2
 """share of the rows that are held out"""
 FEWEST = 50
 """rows"""
-WIDE = 150
-"""columns of the table where it is not written to a terminal"""
 DRAWN = 1000
 """samples by whose time the speed is told"""
 
@@ -198,7 +193,4 @@ def panels(records: Sequence[FamilyRecord]) -> list[Panel]:
 def show(records: Sequence[FamilyRecord]) -> None:
     """The leaderboard on stdout."""
     head, rows = table_comparison_cells([asdict(r) for r in records], plain=True)
-    table = Table(*head)
-    for cells in rows:
-        table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    show_leaderboard(head, rows)

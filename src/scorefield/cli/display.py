@@ -1,7 +1,8 @@
 """Progress on the terminal: live bars where it is one, a few plain lines where it is not. All of it goes to stderr."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -111,6 +112,18 @@ def evaluation_bar(sampler: StartingSampler, n: int, rows: int) -> Iterator[tupl
         yield watch, lambda done: progress.advance(densities, done)
 
 
+WIDE = 150
+"""columns of a leaderboard where it is not written to a terminal"""
+
+
+def show_leaderboard(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Plain cells as a table on stdout."""
+    table = Table(*head)
+    for cells in rows:
+        table.add_row(*cells)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+
+
 def show_records(records: list[Record]) -> None:
     """The evaluation as a table on stdout."""
     table = Table("metric", "value", "± s.e.", "n", "unit")
@@ -119,4 +132,4 @@ def show_records(records: list[Record]) -> None:
     Console().print(table)
 
 
-__all__ = ["evaluation_bar", "rows_bar", "sampling_bar", "say", "show_records", "tracked", "training_bar"]
+__all__ = ["evaluation_bar", "rows_bar", "sampling_bar", "say", "show_leaderboard", "show_records", "tracked", "training_bar"]

@@ -62,7 +62,7 @@ class RowMixtures:
     """The mixture of each row's scored coordinates given its known ones, at every σ: a density on `(b, d)` of which the other
     coordinates, 0, are no part.
 
-    One eigendecomposition for each row and component; `SharedMixture` below is the case of rows that are all scored.
+    One eigendecomposition for each row and component; `GaussianMixture` is the case of rows that are all scored.
     """
 
     def __init__(self, mixture: MixtureParameters, states: States) -> None:
