@@ -20,7 +20,7 @@ from scorefield.estimators import ScoreDensity
 from scorefield.estimators.flow import log_densities_of
 from scorefield.estimators.mixture import TAILS
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, MixtureTrace, States
-from scorefield.estimators.training import denoising_loss, validation_loss
+from scorefield.estimators.training import TableDenoising, validation_loss
 from scorefield.interfaces import Field
 from scorefield.jacobian_trace import Exact
 from scorefield.networks import MLPConfig
@@ -100,7 +100,7 @@ def test_each_noise_comes_with_its_negative(sigma: float) -> None:
     n, d = 40_000, 3
     x = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     theta = torch.ones(2 * n, dtype=torch.float64, requires_grad=True)
-    loss = denoising_loss(Linear(theta, (sigma, sigma)), x, None, torch.Generator().manual_seed(1))
+    loss = TableDenoising()(Linear(theta, (sigma, sigma)), x, generator=torch.Generator().manual_seed(1)).value
     assert loss.shape == (2 * n,)
     (gradient,) = torch.autograd.grad(loss.sum(), theta)
     pairs = (gradient[:n] + gradient[n:]) / 2
@@ -125,7 +125,7 @@ def test_the_loss_is_what_it_is_in_expectation() -> None:
     each = float(np.mean((1 - theta * a * sigma) ** 2 + (theta * a) ** 2))
     scored = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64).expand(n, -1)
     for states, coordinates in ((None, 3), (States(scored, torch.zeros_like(scored), torch.zeros_like(scored)), 2)):
-        loss = denoising_loss(model, x, states, torch.Generator().manual_seed(3))
+        loss = TableDenoising()(model, x, states, generator=torch.Generator().manual_seed(3)).value
         pairs = (loss[:n] + loss[n:]) / 2
         assert float(loss.mean()) == pytest.approx(coordinates * each, abs=4 * float(pairs.std()) / n**0.5)
 
@@ -138,13 +138,9 @@ def test_of_one_gaussian_and_many_trained_or_not_the_best_is_kept() -> None:
         model = ScoreDensity(steps=60, width=16, blocks=1, batch_size=128, flow_steps=10)
         rows = model._rows(x, None)
         bases, training = model._bases(rows), model._training(rows)
-        held_out = rows.encoding.encode(rows.numbers[rows.validation])[0]
-        judges = torch.from_numpy(held_out)
+        judges = rows.table.held_out
         candidates = [training.untrained(base) for base in bases]
-        candidates += [
-            training.trained(training.untrained(base), rows.encoding, rows.numbers[rows.train], judges.float(), None)
-            for base in bases
-        ]
+        candidates += [training.trained([training.untrained(base)], rows.table) for base in bases]
         reached = [
             float(log_densities_of(m.double().eval().requires_grad_(False), judges, training.flow_steps).mean())
             for m in candidates

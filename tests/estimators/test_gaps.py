@@ -20,7 +20,7 @@ from scorefield.estimators.residual import (
     mixture_score,
     observed_states,
 )
-from scorefield.estimators.training import denoising_loss, random_states
+from scorefield.estimators.training import TableDenoising, random_states
 from scorefield.networks import MLPConfig
 
 D, K = 4, 3
@@ -131,8 +131,8 @@ def test_a_network_for_states_sees_nothing_of_what_is_absent() -> None:
 def test_the_loss_of_states_is_the_loss_where_all_is_scored() -> None:
     model = MixtureResidual(mixture(), MLPConfig(16, 1, 2), (0.01, 6.0))
     x = torch.randn(64, D, generator=torch.Generator().manual_seed(0))
-    one = denoising_loss(model, x, None, torch.Generator().manual_seed(3))
-    two = denoising_loss(model, x, observed_states(x), torch.Generator().manual_seed(3))
+    one = TableDenoising()(model, x, generator=torch.Generator().manual_seed(3)).value
+    two = TableDenoising()(model, x, observed_states(x), generator=torch.Generator().manual_seed(3)).value
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 

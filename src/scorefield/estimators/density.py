@@ -5,6 +5,7 @@ the likelihood).
 """
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from torch import Tensor
 from scorefield.data.columns import ColumnKind, described
 from scorefield.data.transforms import Encoding
 from scorefield.errors import UserError
+from scorefield.estimators.checkpoint import Checkpoint
 from scorefield.estimators.flow import log_densities_of
 from scorefield.estimators.mixture import COUNTS, TAILS, fitted_mixture_with_gaps, with_tails
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, OfRows, States, observed_states
@@ -70,6 +72,9 @@ class ScoreDensity(TableDensity):
             calibrated on; neither serves anything else.
         random_state: an integer, or a RandomState that gives one; None is 0. The same gives the same.
         verbose: show a progress bar.
+        device: where networks are computed, "cpu" or "cuda"; the fitted model is kept on the CPU.
+        checkpoint: a file in which a training is kept that Ctrl-C ends, and that the same fit goes on from; it is removed at
+            the end.
 
     Attributes:
         columns_: the columns as a data frame.
@@ -91,6 +96,8 @@ class ScoreDensity(TableDensity):
         calibration_fraction: float = 0.1,
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
+        device: str = "cpu",
+        checkpoint: str | Path | None = None,
     ) -> None:
         self.columns = columns
         self.components = components
@@ -105,6 +112,8 @@ class ScoreDensity(TableDensity):
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
         self.verbose = verbose
+        self.device = device
+        self.checkpoint = checkpoint
 
     def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> "ScoreDensity":
         """Fit to the rows of `X`; `y` is not used.
@@ -113,10 +122,13 @@ class ScoreDensity(TableDensity):
             ValueError: a table that cannot be read as one (`UserError`), weights that are negative or all zero.
         """
         rows = self._rows(X, sample_weight)
-        training = self._training(rows)
-        self.model_ = training.best(
-            self._bases(rows), rows.encoding, rows.numbers[rows.train], rows.numbers[rows.validation], rows.weights
-        )
+        training, table = self._training(rows), rows.table
+        checkpoint = None if self.checkpoint is None else Checkpoint(Path(self.checkpoint), training.fingerprint(table))
+        if checkpoint is None:
+            self.model_ = training.best(self._bases(rows), table)
+        else:
+            checkpoint.bases = checkpoint.bases or self._bases(rows)
+            self.model_ = training.best(checkpoint.bases, table, checkpoint)
         self.parts_ = Parts(
             rows.encoding,
             training.network,
@@ -127,6 +139,8 @@ class ScoreDensity(TableDensity):
             hasattr(self, "feature_names_in_"),
         )
         self._calibrated(rows)
+        if checkpoint is not None:
+            checkpoint.remove()
         return self
 
     def _bases(self, rows: Rows) -> list[MixtureParameters]:
@@ -151,8 +165,14 @@ class ScoreDensity(TableDensity):
             float(self.learning_rate),
             int(self.flow_steps),
             rows.seed,
-            self.verbose,
+            verbose=self.verbose,
+            device=self.device,
         )
+
+    def _placed(self, *, tails: bool = True) -> MixtureResidual:
+        """The model on its device, on request without the wide components: what is drawn from them would be absurd."""
+        model = self.model_ if tails else self.model_.without(len(TAILS))
+        return model if self.device == "cpu" else deepcopy(model).to(self.device)
 
     # ── what is known afterwards ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,13 +187,13 @@ class ScoreDensity(TableDensity):
         encoding, seed = self.encoding_, self.seed_ if random_state is None else seed_of(random_state)
         z = encoding.encode(encoding.dequantised(numbers, self.seed_))[0]
         incomplete = np.flatnonzero(np.isnan(z).any(1))
-        frame, found = self._frame(X, reset=False), []
+        frame, found, model, steps = self._frame(X, reset=False), [], self._placed(tails=False), self.parts_.flow_steps
         for draw in range(n_draws):
             filled = z.copy()
             for chunk, start in enumerate(range(0, len(incomplete), CHUNK)):
                 rows = incomplete[start : start + CHUNK]
-                generator = keyed_generator(seed, "imputation", draw, chunk)
-                filled[rows] = self._completed(torch.from_numpy(z[rows]), generator).numpy()
+                generator = keyed_generator(seed, "imputation", draw, chunk, device=self.device)
+                filled[rows] = completed(model, torch.from_numpy(z[rows]).to(self.device), steps, generator).cpu().numpy()
             drawn = encoding.decode(filled)
             complete = frame.copy()
             for name in frame.columns:
@@ -182,18 +202,6 @@ class ScoreDensity(TableDensity):
                     complete[name] = frame[name].where(~gaps, drawn[name])
             found.append(complete if isinstance(X, pd.DataFrame) or hasattr(X, "to_pandas") else complete.to_numpy(np.float64))
         return found
-
-    @torch.no_grad()
-    def _completed(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        """Rows whose NaNs are drawn given the others."""
-        gaps = z.isnan()
-        known = torch.where(gaps, 0.0, z)
-        states = States(gaps.double(), (~gaps).double(), known)
-        low, high = self.parts_.sigma_range
-        model = OfRows(self.model_.without(len(TAILS)), states)
-        start = model.mixture.sample(high, generator)
-        *_, state = Heun(steps=self.parts_.flow_steps, sigma_range=(low, high))(model, start, generator=generator)
-        return torch.where(gaps, state.x, known)
 
     # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -208,12 +216,12 @@ class ScoreDensity(TableDensity):
         write_durably(folder / "config.json", config)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "ScoreDensity":
+    def load(cls, folder: str | Path, device: str = "cpu") -> "ScoreDensity":
         """What `save` wrote; raises `UserError` for anything else."""
         folder = Path(folder)
         parts, tensors = from_json(Parts, folder / "config.json"), read_weights(folder / "model.safetensors")
         found = cls(width=parts.network.width, blocks=parts.network.blocks, sigma_range=parts.sigma_range,
-                    flow_steps=parts.flow_steps, random_state=parts.seed)  # fmt: skip
+                    flow_steps=parts.flow_steps, random_state=parts.seed, device=device)  # fmt: skip
         try:
             found.calibration_scores_ = tensors.pop("calibration_scores").numpy()
             mixture = MixtureParameters(*(tensors[name] for name in MixtureParameters._fields))
@@ -233,20 +241,20 @@ class ScoreDensity(TableDensity):
 
     def _log_density(self, z: np.ndarray) -> np.ndarray:
         """By the flow on a fixed grid, with the exact trace; of a row with gaps that of what is there."""
-        return log_densities_of(self.model_, torch.from_numpy(z), self.parts_.flow_steps).numpy()
+        return log_densities_of(self._placed(), torch.from_numpy(z).to(self.device), self.parts_.flow_steps).cpu().numpy()
 
     @torch.no_grad()
     def _score(self, z: Tensor) -> Tensor:
-        return score_of(self.model_, z, self.parts_.sigma_range[0])
+        return score_of(self._placed(), z.to(self.device), self.parts_.sigma_range[0]).cpu()
 
     def _drawn(self, n: int, seed: int) -> np.ndarray:
-        ordinary = self.model_.without(len(TAILS))  # a row in n would be absurd
+        ordinary = self._placed(tails=False)
         sampler, parts = Heun(steps=self.parts_.flow_steps, sigma_range=self.parts_.sigma_range), []
         for chunk in range(-(-n // CHUNK)):
-            generator = keyed_generator(seed, "samples of a table", chunk)
+            generator = keyed_generator(seed, "samples of a table", chunk, device=self.device)
             start = ordinary.mixture.sample(CHUNK, self.parts_.sigma_range[1], generator=generator)
             *_, state = sampler(ordinary, start, generator=generator)
-            parts.append(state.x.numpy())
+            parts.append(state.x.cpu().numpy())
         return np.concatenate(parts)[:n]
 
     @torch.no_grad()
@@ -258,19 +266,30 @@ class ScoreDensity(TableDensity):
 
         Reference: Guo et al. 2005, arXiv:cs/0412108; Kong et al. 2023, arXiv:2302.03792 (denoising errors as log-densities).
         """
-        d, ordinary = z.shape[1], self.model_.without(len(TAILS))
+        d, ordinary = z.shape[1], self._placed(tails=False)
         half = torch.randn(NOISES // 2, 1, d, generator=keyed_generator(0, "noises"), dtype=torch.float64)
-        noises, levels = torch.cat([half, -half]), np.geomspace(FINE, COARSE, LEVELS)
+        noises, levels = torch.cat([half, -half]).to(self.device), np.geomspace(FINE, COARSE, LEVELS)
         weight = math.log(levels[1] / levels[0]) / NOISES
         out = []
-        for part in torch.from_numpy(z).split(CHUNK):
+        for part in torch.from_numpy(z).to(self.device).split(CHUNK):
             here = (~part.isnan()).double()
-            total = torch.zeros(len(part), dtype=torch.float64)
+            total = torch.zeros_like(part[:, 0])
             for sigma in levels.tolist():
                 for noise in noises:
                     total += weight * ((here * (noise + sigma * score_of(ordinary, part + sigma * noise, sigma))) ** 2).sum(1)
             out.append(total)
-        return torch.cat(out).numpy()
+        return torch.cat(out).cpu().numpy()
+
+
+@torch.no_grad()
+def completed(model: MixtureResidual, z: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+    """Encoded rows `(n, d)` whose NaNs are drawn given the others."""
+    gaps = z.isnan()
+    known = torch.where(gaps, 0.0, z)
+    rows = OfRows(model, States(gaps.double(), (~gaps).double(), known))
+    low, high = model.sigma_range
+    *_, state = Heun(steps=steps, sigma_range=(low, high))(rows, rows.mixture.sample(high, generator), generator=generator)
+    return torch.where(gaps, state.x, known)
 
 
 def score_of(model: MixtureResidual, z: Tensor, sigma: float) -> Tensor:

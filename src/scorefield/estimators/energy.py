@@ -135,11 +135,10 @@ class EnergyDensity(TableDensity):
             model = GaussianEnergy(gaussian, network, levels)
         training = Training(
             network, levels, default_steps(len(train)) if self.steps == "auto" else int(self.steps), int(self.batch_size),
-            float(self.learning_rate), int(self.flow_steps), rows.seed, self.verbose,
+            float(self.learning_rate), int(self.flow_steps), rows.seed, masked=False, verbose=self.verbose,
         )  # fmt: skip
         if training.steps:
-            held_out = torch.from_numpy(validation).float()
-            training.trained(model, rows.encoding, rows.numbers[rows.train], held_out, rows.weights, masked=False)
+            model = training.trained([model], rows.table)
         self.model_ = model.double().eval().requires_grad_(False)
         self.partition_ = self._normalised(rows.seed)
         if not self.partition_.trustworthy:

@@ -55,7 +55,7 @@ class Levelled(NamedTuple):
 
 def log_densities_of(model: MixtureResidual, x: Tensor, steps: int, chunk: int = 1024) -> Tensor:
     """The same of any rows `(n, d)`, complete ones and such with gaps apart."""
-    out, gaps = torch.empty(len(x), dtype=torch.float64), x.isnan().any(1)
+    out, gaps = torch.empty(len(x), dtype=torch.float64, device=x.device), x.isnan().any(1)
     for group in (~gaps, gaps):
         for rows in group.nonzero()[:, 0].split(chunk):
             out[rows] = log_density_of(model, x[rows], steps)

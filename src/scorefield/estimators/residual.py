@@ -14,6 +14,7 @@ mixture is a mixture, with weights, means and covariances of its own:
 """
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -113,8 +114,8 @@ class RowMixtures:
     def sample(self, sigma: float, generator: torch.Generator | None = None) -> Tensor:
         """One draw for each row `(b, d)`, 0 where nothing is scored."""
         component = torch.multinomial(self.log_weights.exp(), 1, generator=generator)[:, 0]
-        rows = torch.arange(len(component))
-        z = torch.randn(self.scored.shape, generator=generator, dtype=torch.float64)
+        rows = torch.arange(len(component), device=component.device)
+        z = torch.randn(self.scored.shape, generator=generator, dtype=torch.float64, device=component.device)
         lengths = (self.eigenvalues[rows, component] + sigma**2).sqrt()
         spread = torch.einsum("bij,bj->bi", self.rotations[rows, component], lengths * z)
         return self.scored * (self.means[rows, component] + spread)
@@ -233,12 +234,16 @@ class MixtureResidual(nn.Module):
         if cond is None:
             return self.mixture.score(x, sigma) + self.correction.score(x, sigma)
         assert isinstance(cond, States)
-        level = torch.as_tensor(sigma, dtype=x.dtype).expand(len(x))
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
         return mixture_score(self.parameters_of_mixture, x, level, cond) + self.correction.score(x, sigma, cond)  # type: ignore[arg-type]
 
     def _load_from_state_dict(self, *arguments: object) -> None:
         self._mixture = None
         super()._load_from_state_dict(*arguments)
+
+    def _apply(self, function: Callable[..., Tensor], recurse: bool = True) -> "MixtureResidual":
+        self._mixture = None
+        return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
 
 
 class OfRows(nn.Module):

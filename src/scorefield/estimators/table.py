@@ -15,6 +15,7 @@ from torch import Tensor
 from scorefield.data.columns import ColumnKind, as_frame, described, infer
 from scorefield.data.transforms import Encoding, fitted_encoding
 from scorefield.errors import UserError
+from scorefield.estimators.training import Table
 from scorefield.randomness import derive_seed
 
 FEWEST = 3
@@ -34,6 +35,12 @@ class Rows(NamedTuple):
     weights: np.ndarray | None
     """of the training rows, None where all count alike"""
     seed: int
+
+    @property
+    def table(self) -> Table:
+        """What a network is trained on."""
+        held_out = self.encoding.encode(self.encoding.noised(self.numbers[self.validation], self.seed, "held out"))[0]
+        return Table(self.encoding, self.numbers[self.train], torch.from_numpy(held_out), self.weights)
 
 
 class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

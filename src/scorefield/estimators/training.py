@@ -1,33 +1,82 @@
 """Training of the correction to a mixture by denoising, on rows that are complete or have gaps."""
 
 import math
+import signal
+import time
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
-from torch import Tensor
+from rich.progress import Progress
+from torch import Tensor, nn
 
 from scorefield.data.transforms import Encoding
+from scorefield.estimators.checkpoint import Checkpoint
 from scorefield.estimators.flow import log_densities_of
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, States, observed_states
-from scorefield.interfaces import Energy, Score
+from scorefield.interfaces import Loss, Score
 from scorefield.networks import MLPConfig
 from scorefield.objectives import DenoisingScoreMatching, LogUniform
 from scorefield.randomness import derive_seed, keyed_generator
+from scorefield.system import Interruption
 from scorefield.training.ema import update_average
+from scorefield.training.muon import make_optimizer
+from scorefield.training.state import Step, TrainState
 
 JUDGES = 2048
 """held-out rows, at most, that choose between models by their likelihood"""
+CHECKS = 25
+"""of the average on held-out rows in a training"""
+HEAT = 5
+"""checks after which only the best of several trainings goes on"""
+SAVED_EVERY = 60.0
+"""seconds"""
 DRAWS = DenoisingScoreMatching(LogUniform())
 """of levels and noises"""
 CHUNK = 1024
+Learner = TypeVar("Learner", bound=nn.Module)
 
 
-Learner = TypeVar("Learner", MixtureResidual, Energy)
+@dataclass(frozen=True)
+class Table:
+    """What is trained on: numbers of the rows `(n, d)` with their weights, and encoded held-out rows."""
+
+    encoding: Encoding
+    train: np.ndarray
+    held_out: Tensor
+    weights: np.ndarray | None
+
+    @cached_property
+    def gaps(self) -> bool:
+        """Whether any value is missing."""
+        return bool(np.isnan(self.train).any() or self.held_out.isnan().any())
+
+    @cached_property
+    def chances(self) -> Tensor | None:
+        """Of the rows, where they differ."""
+        return None if self.weights is None else torch.from_numpy(self.weights / self.weights.sum())
+
+    @cached_property
+    def encoded(self) -> Tensor:
+        """Without dequantisation noise, float32."""
+        return torch.from_numpy(self.encoding.encode(self.train)[0]).float()
+
+    def batch(self, size: int, seed: int, step: int, generator: torch.Generator) -> Tensor:
+        """Standardised rows with new dequantisation noise, float32."""
+        n = len(self.train)
+        if self.chances is None:
+            rows = torch.randint(n, (size,), generator=generator)
+        else:
+            rows = torch.multinomial(self.chances, size, replacement=True, generator=generator)
+        if not self.encoding.widths.any():
+            return self.encoded[rows]
+        x = self.encoding.noised(self.train[rows.numpy()], seed, "dequantise", step)
+        return torch.from_numpy(self.encoding.encode(x)[0]).float()
 
 
 @dataclass(frozen=True)
@@ -41,26 +90,24 @@ class Training:
     learning_rate: float
     flow_steps: int
     seed: int
-    verbose: bool
+    masked: bool = True
+    """in some batches, coordinates are left out or known, which a model must be able to be told"""
+    verbose: bool = False
+    device: str = "cpu"
 
-    def best(
-        self, bases: list[MixtureParameters], encoding: Encoding, train: np.ndarray, validation: np.ndarray,
-        weights: np.ndarray | None,
-    ) -> MixtureResidual:  # fmt: skip
-        """A network is trained on each base, and of all models, the bases alone among them, that which suits validation rows
-        best is kept: double precision, nothing to train any more.
+    def best(self, bases: list[MixtureParameters], table: Table, checkpoint: Checkpoint | None = None) -> MixtureResidual:
+        """Of networks trained on the bases, and of the bases alone, the model that suits held-out rows best: on the CPU, in
+        double precision, nothing to train any more.
 
         Of many Gaussians the density is close, but what is missing to it is rough and hard to learn; to one Gaussian more is
         missing, and it is smooth. Which is better differs from table to table.
         """
-        held_out = torch.from_numpy(encoding.encode(encoding.noised(validation, self.seed, "held out"))[0])
         models = [self.untrained(base) for base in bases]
         if self.steps:
-            starts = [self.untrained(base) for base in bases]
-            models += [self.trained(start, encoding, train, held_out.float(), weights) for start in starts]
-        models = [model.double().eval().requires_grad_(False) for model in models]
-        judges = held_out[:JUDGES]
-        return max(models, key=lambda model: float(log_densities_of(model, judges, self.flow_steps).mean()))
+            models.append(self.trained([self.untrained(base) for base in bases], table, checkpoint))
+        models = [model.double().eval().requires_grad_(False).to(self.device) for model in models]
+        judges = table.held_out[:JUDGES].to(self.device)
+        return max(models, key=lambda model: float(log_densities_of(model, judges, self.flow_steps).mean())).cpu()
 
     def untrained(self, base: MixtureParameters) -> MixtureResidual:
         """The base with a network that is 0 so far."""
@@ -68,73 +115,92 @@ class Training:
             torch.manual_seed(derive_seed(self.seed, "weights of a table"))
             return MixtureResidual(base, self.network, self.sigma_range)
 
-    def trained(
-        self, model: Learner, encoding: Encoding, train: np.ndarray, held_out: Tensor, weights: np.ndarray | None,
-        masked: bool = True,
-    ) -> Learner:  # fmt: skip
-        """The model after training, with the averaged weights whose loss on held-out rows was least.
+    def trained(self, models: list[Learner], table: Table, checkpoint: Checkpoint | None = None) -> Learner:
+        """Train models side by side, after `HEAT` checks only the best of them: with the averaged weights whose loss on
+        held-out rows was least.
 
-        Args:
-            masked: in some batches, coordinates are left out or known, which a model must be able to be told.
+        A signal ends it after the step that it fell in and after the checkpoint, which the same call goes on from.
         """
-        fresh = Fresh(encoding, train, self.seed)
-        gaps = bool(np.isnan(train).any() or held_out.isnan().any())
-        every = 2 if gaps else 4  # so often a batch has states
-        rows_of_batch = max(1, min(self.batch_size // 2, len(train)))  # each comes twice
-        chances = None if weights is None else torch.from_numpy(weights / weights.sum())
+        learnings = [Learning(self, model, table) for model in models]
+        if checkpoint is not None:
+            checkpoint.restore([learning.state for learning in learnings])
+        heat = self.steps if len(models) == 1 else min(self.steps, HEAT * self.check_every)
+        left, saved = learnings, -math.inf
+        with Progress(console=Console(stderr=True), disable=not self.verbose) as bar, Interruption() as interruption:
+            task = bar.add_task("training", total=len(models) * heat + self.steps - heat)
+            for step in range(min(learning.state.step for learning in learnings), self.steps):
+                if step >= heat:
+                    left = [min(learnings, key=lambda learning: learning.state.best_loss)]
+                for learning in left:
+                    if learning.state.step == step:
+                        learning.advance()
+                bar.update(task, completed=sum(learning.state.step for learning in learnings))
+                if checkpoint is not None and (interruption.signal_number or time.monotonic() - saved > SAVED_EVERY):
+                    checkpoint.save([learning.state for learning in learnings])
+                    saved = time.monotonic()
+                if interruption.signal_number:
+                    break
+        if interruption.signal_number:
+            signal.raise_signal(interruption.signal_number)
+        return min(learnings, key=lambda learning: learning.state.best_loss).state.chosen  # type: ignore[return-value]
+
+    @property
+    def check_every(self) -> int:
+        """Steps between looks at held-out rows."""
+        return max(20, self.steps // CHECKS)
+
+    def fingerprint(self, table: Table) -> str:
+        """A digest of all that the weights depend on."""
+        settings = (self.network, self.sigma_range, self.steps, self.batch_size, self.learning_rate, self.seed, self.masked)
+        digest = blake2b(repr((settings, table.encoding)).encode(), digest_size=16)
+        for part in (table.train, table.held_out.numpy(), table.weights):
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+
+class Learning(Generic[Learner]):
+    """One model on its way."""
+
+    def __init__(self, training: Training, model: Learner, table: Table) -> None:
+        self.training, self.table = training, table
+        model = model.to(training.device)
+        optimizer = make_optimizer("adam", model.parameters(), training.learning_rate, 0.99)
         average = deepcopy(model).requires_grad_(False)
-        own = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(own, self.learning_rate, betas=(0.9, 0.99))
-        check_every = max(20, self.steps // 25)
-        best, least = deepcopy(model.state_dict()), validation_loss(model, held_out, self.seed)
-        bar = track(range(self.steps), "training", console=Console(stderr=True), disable=not self.verbose)
-        for step in bar:
-            generator = keyed_generator(self.seed, "batches of a table", step)
-            with_states = masked and step % every == 0
-            rows = max(1, rows_of_batch // 4) if with_states and not gaps else rows_of_batch  # each has mixtures of its own
-            x = fresh(drawn_rows(len(train), rows, chances, generator).numpy(), step)
-            states = random_states(x, generator) if with_states else observed_states(x) if gaps else None
-            loss = denoising_loss(model, x, states, generator).mean() / x.shape[1]
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(own, 1.0)
-            decay = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate * min(1.0, (step + 1) / 50) * decay
-            optimizer.step()
-            update_average(average.parameters(), model.parameters(), step + 1, 0.1)
-            if (step + 1) % check_every == 0 or step + 1 == self.steps:
-                reached = validation_loss(average, held_out, self.seed)
-                if reached < least:
-                    best, least = deepcopy(average.state_dict()), reached
-        model.load_state_dict(best)
-        return model
+        self.state = TrainState(Step(TableDenoising(training.device), model), average, optimizer)
+        self.judge()
+
+    def judge(self) -> None:
+        """Remember the averaged weights if they are the best so far."""
+        average, held_out = cast(Score, self.state.average), self.table.held_out.float()
+        self.state.judge(validation_loss(average, held_out, self.training.seed, self.training.device))
+
+    def advance(self) -> None:
+        """One step."""
+        training, table, state = self.training, self.table, self.state
+        generator = keyed_generator(training.seed, "batches of a table", state.step)
+        with_states = training.masked and state.step % (2 if table.gaps else 4) == 0
+        rows = max(1, min(training.batch_size // 2, len(table.train)))  # each comes twice
+        if with_states and not table.gaps:
+            rows = max(1, rows // 4)  # each has mixtures of its own
+        x = table.batch(rows, training.seed, state.step, generator)
+        states = random_states(x, generator) if with_states else observed_states(x) if table.gaps else None
+        loss = state.train_step(x, states, generator).value.mean() / x.shape[1]
+        state.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(state.train_step.parameters(), 1.0)
+        decay = 0.5 * (1 + math.cos(math.pi * state.step / training.steps))
+        for group in state.optimizer.param_groups:
+            group["lr"] = training.learning_rate * min(1.0, (state.step + 1) / 50) * decay
+        state.optimizer.step()
+        state.step += 1
+        update_average(state.average.parameters(), state.train_step.model.parameters(), state.step, 0.1)
+        if state.step % training.check_every == 0 or state.step == training.steps:
+            self.judge()
 
 
 def default_steps(rows: int) -> int:
     """About 150 passes over them, within bounds."""
     return min(8000, max(300, round(0.6 * rows)))
-
-
-class Fresh:
-    """Standardised rows of a training table with new dequantisation noise in every batch, float32."""
-
-    def __init__(self, encoding: Encoding, numbers: np.ndarray, seed: int) -> None:
-        self.encoding, self.numbers, self.seed = encoding, numbers, seed
-        self.fixed = None if encoding.widths.any() else torch.from_numpy(encoding.encode(numbers)[0]).float()
-
-    def __call__(self, rows: np.ndarray, step: int) -> Tensor:
-        if self.fixed is not None:
-            return self.fixed[rows]
-        x = self.encoding.noised(self.numbers[rows], self.seed, "dequantise", step)
-        return torch.from_numpy(self.encoding.encode(x)[0]).float()
-
-
-def drawn_rows(n: int, batch: int, chances: Tensor | None, generator: torch.Generator) -> Tensor:
-    """Row numbers of a batch: uniform, or by weights."""
-    if chances is None:
-        return torch.randint(n, (batch,), generator=generator)
-    return torch.multinomial(chances, batch, replacement=True, generator=generator)
 
 
 def random_states(x: Tensor, generator: torch.Generator | None) -> States:
@@ -150,28 +216,35 @@ def random_states(x: Tensor, generator: torch.Generator | None) -> States:
     return States(scored.to(x.dtype), is_known.to(x.dtype), torch.where(is_known, x, 0.0))
 
 
-def denoising_loss(model: Score, x: Tensor, states: States | None, generator: torch.Generator | None) -> Tensor:
-    """‖z − ẑ‖² over scored coordinates, at σ uniform in the logarithm, `(2b,)`: λ = g², which bounds the likelihood.
+@dataclass(frozen=True)
+class TableDenoising:
+    """‖z − ẑ‖² over scored coordinates, at σ uniform in the logarithm: λ = g², which bounds the likelihood.
 
-    Each row comes with a noise and with its negative. At small σ the noise to be guessed is of size 1 and what there is to
-    learn of size σ; in the gradient of a smooth network the two noises cancel but for a part of size σ.
+    Each row comes with a noise and with its negative, so there are two numbers a row, `(2b,)`. At small σ the noise to be
+    guessed is of size 1 and what there is to learn of size σ; in the gradient of a smooth network the two noises cancel but for
+    a part of size σ. All is drawn on the CPU, where the rows lie, and computed on the model's device.
     """
-    sigma, z = DRAWS.draw(x, model.sigma_range, generator)
-    sigma, z, x = torch.cat([sigma, sigma]), torch.cat([z, -z]), torch.cat([x, x])
-    if states is None:
-        return ((z + sigma[:, None] * model.score(x + sigma[:, None] * z, sigma)) ** 2).sum(1)
-    states = States(*(torch.cat([part, part]) for part in states))
-    noisy = states.scored * (x.nan_to_num(0.0) + sigma[:, None] * z)
-    return (states.scored * (z + sigma[:, None] * model.score(noisy, sigma, states)) ** 2).sum(1)  # type: ignore[arg-type]
+
+    device: str = "cpu"
+
+    def __call__(self, model: Score, x: Tensor, cond: Any = None, *, generator: torch.Generator | None = None) -> Loss:
+        sigma, z = DRAWS.draw(x, model.sigma_range, generator)
+        sigma, z, x = (torch.cat(pair).to(self.device) for pair in ((sigma, sigma), (z, -z), (x, x)))
+        if cond is None:
+            return Loss(((z + sigma[:, None] * model.score(x + sigma[:, None] * z, sigma)) ** 2).sum(1), sigma, {})
+        states = States(*(torch.cat([part, part]).to(self.device) for part in cond))
+        noisy = states.scored * (x.nan_to_num(0.0) + sigma[:, None] * z)
+        guessed = sigma[:, None] * model.score(noisy, sigma, states)  # type: ignore[arg-type]
+        return Loss((states.scored * (z + guessed) ** 2).sum(1), sigma, {})
 
 
 @torch.no_grad()
-def validation_loss(model: Score, x: Tensor, seed: int, draws: int = 4) -> float:
+def validation_loss(model: Score, x: Tensor, seed: int, device: str = "cpu", draws: int = 4) -> float:
     """The objective on held-out rows, what is there scored, always with the same noise."""
     states = observed_states(x) if x.isnan().any() else None
-    losses = []
+    objective, losses = TableDenoising(device), []
     for draw in range(draws):
         for i, rows in enumerate(torch.arange(len(x)).split(CHUNK)):
             generator = keyed_generator(seed, "validation of a table", draw, i)
-            losses.append(denoising_loss(model, x[rows], None if states is None else states.of(rows), generator))
+            losses.append(objective(model, x[rows], None if states is None else states.of(rows), generator=generator).value)
     return float(torch.cat(losses).mean())
