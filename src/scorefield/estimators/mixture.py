@@ -37,8 +37,11 @@ def with_tails(mixture: MixtureParameters, n: int) -> MixtureParameters:
 def fitted_mixture(
     train: np.ndarray, validation: np.ndarray, counts: tuple[int, ...] = COUNTS, seed: int = 0
 ) -> MixtureParameters:
-    """The mixture of rows `(n, d)` whose validation likelihood is the best; more components are tried while they help."""
-    best, score, worse = None, -np.inf, 0
+    """The mixture of rows `(n, d)` whose validation likelihood is the best; more components are tried while they help.
+
+    It is judged with the wide components that it will have, lest one outlier decide how many there are.
+    """
+    best, score, worse, held_out = None, -np.inf, 0, torch.from_numpy(validation)
     for count in counts:
         if best is not None and count * (train.shape[1] + 1) > len(train):
             break
@@ -46,16 +49,17 @@ def fitted_mixture(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it is judged by held-out rows
             found.fit(train)
-        reached = float(found.score(validation))
+        covariances = (found.covariances_ + found.covariances_.transpose(0, 2, 1)) / 2
+        own = MixtureParameters(*(torch.from_numpy(v.copy()) for v in (found.weights_, found.means_, covariances)))
+        reached = float(GaussianMixture(*with_tails(own, len(train))).log_density(held_out).mean())
         if reached > score:
-            best, score, worse = found, reached, 0
+            best, score, worse = own, reached, 0
         else:
             worse += 1
         if worse == 2:
             break
     assert best is not None
-    covariances = (best.covariances_ + best.covariances_.transpose(0, 2, 1)) / 2
-    return MixtureParameters(*(torch.from_numpy(v.copy()) for v in (best.weights_, best.means_, covariances)))
+    return best
 
 
 ROUNDS = 4

@@ -1,0 +1,83 @@
+"""A training that a signal ends goes on from its file, as if nothing had been."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.base import clone
+
+from scorefield.errors import UserError
+from scorefield.estimators import ScoreDensity
+from scorefield.estimators.training import Learning
+
+STEPS = 130  # looked at every 20 steps; of two trainings one goes on after 100
+
+
+def rows(n: int = 200) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, np.pi, n)
+    return np.stack([np.cos(angle), np.sin(angle)], 1) + 0.1 * rng.normal(size=(n, 2))
+
+
+def density(checkpoint: Path | None) -> ScoreDensity:
+    return ScoreDensity(steps=STEPS, width=16, blocks=1, batch_size=64, flow_steps=5, checkpoint=checkpoint)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, advances: int) -> list[int]:
+    """A signal in that training step; counts steps."""
+    advance, done = Learning.advance, [0]
+
+    def counted(self: Learning) -> None:
+        done[0] += 1
+        if done[0] == advances:
+            signal.raise_signal(signal.SIGINT)
+        advance(self)
+
+    monkeypatch.setattr(Learning, "advance", counted)
+    return done
+
+
+@pytest.mark.parametrize("advances", [31, 220], ids=["two side by side", "the better one alone"])
+def test_it_goes_on_bit_for_bit(advances: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, file = density(None).fit(rows()), tmp_path / "training.safetensors"
+    assert not whole.model_.untouched
+    done = stop_at(monkeypatch, advances)
+    with pytest.raises(KeyboardInterrupt):
+        density(file).fit(rows())
+    monkeypatch.setattr(ScoreDensity, "_bases", lambda *_: pytest.fail("the mixtures are kept, too"))
+    resumed = density(file).fit(rows())
+    assert done[0] in (2 * 100 + 30, 2 * 100 + 31)  # a signal may end a step for both or for one
+    assert not file.exists()
+    for name, value in whole.model_.state_dict().items():
+        assert torch.equal(value, resumed.model_.state_dict()[name]), name
+    assert np.array_equal(whole.calibration_scores_, resumed.calibration_scores_)
+
+
+def test_another_training_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "training.safetensors"
+    stop_at(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        density(file).fit(rows())
+    kept = file.read_bytes()
+    for other, x in (
+        (density(file), rows() + 1e-9),
+        (density(file), rows(199)),
+        (clone(density(file)).set_params(learning_rate=1e-3), rows()),
+        (clone(density(file)).set_params(random_state=1), rows()),
+    ):
+        with pytest.raises(UserError, match="belongs to other rows or settings"):
+            other.fit(x)
+        assert file.read_bytes() == kept
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "training.safetensors"
+    file.write_bytes(b"no")
+    with pytest.raises(UserError, match="no checkpoint of a table's training"):
+        density(file).fit(rows())
+    save_file({"x": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match="no checkpoint of a table's training"):
+        density(file).fit(rows())
