@@ -32,9 +32,9 @@ from scorefield.randomness import derive_seed
 Cell = dict[str, Any]
 
 
-def score(x: np.ndarray, seed: int, steps: int | None = None) -> np.ndarray:
+def score(x: np.ndarray, seed: int, steps: int | None = None, device: str = "cpu") -> np.ndarray:
     """ScoreDensity as it is by default, unless `steps` says otherwise."""
-    return ScoreDensity(random_state=seed, steps="auto" if steps is None else steps).fit(x).anomaly_score(x)
+    return ScoreDensity(random_state=seed, steps="auto" if steps is None else steps, device=device).fit(x).anomaly_score(x)
 
 
 def forest(x: np.ndarray, seed: int) -> np.ndarray:
@@ -122,8 +122,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
     parser.add_argument("--rows", type=int, default=10_000, help="at most, of a set")
     parser.add_argument("--steps", type=int, help="of training ScoreDensity")
+    parser.add_argument("--device", default="cpu", help="of ScoreDensity")
     options = parser.parse_args()
-    methods = METHODS | {"score": partial(score, steps=options.steps)}
+    methods = METHODS | {"score": partial(score, steps=options.steps, device=options.device)}
     sets = options.sets or sorted((p.stem for p in options.folder.glob("*.npz")), key=str.lower)
 
     def measure(table: str, seed: int, method: str) -> Cell:

@@ -1,7 +1,7 @@
 """Densities of real tables: ScoreDensity beside KernelDensity, GaussianMixture and zuko's neural spline flow.
 
     python benchmarks/tables.py ../shared/data/tables --out tables.jsonl [--tables magic shuttle …] [--seeds 0 1 2]
-        [--methods kernel mixture score flow] [--threads 2] [--minutes 3]
+        [--methods kernel mixture score flow] [--threads 2] [--minutes 3] [--device cpu]
 
 `target` is left out, duplicates are dropped before rows are split, at most 10,000 rows are taken, and discrete columns get
 uniform noise as wide as their resolution, once: all methods see the same numbers. Every method may choose between the columns
@@ -46,6 +46,15 @@ class Split(NamedTuple):
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+class Settings(NamedTuple):
+    """Of the two that are trained."""
+
+    minutes: float
+    """of the flow"""
+    device: str
+    """of the score"""
 
 
 def table(folder: Path, name: str, seed: int) -> Split:
@@ -103,7 +112,7 @@ def by_validation(split: Split, fit: Callable[[np.ndarray, np.ndarray], tuple[An
     return best, chosen
 
 
-def kernel(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
+def kernel(split: Split, seed: int, settings: Settings) -> tuple[np.ndarray, str]:
     """KernelDensity, its bandwidth by validation."""
 
     def fit(train: np.ndarray, validation: np.ndarray) -> tuple[Any, str]:
@@ -114,7 +123,7 @@ def kernel(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
     return by_validation(split, fit)
 
 
-def mixture(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
+def mixture(split: Split, seed: int, settings: Settings) -> tuple[np.ndarray, str]:
     """GaussianMixture with full covariances, components by validation up to 200."""
 
     def fit(train: np.ndarray, validation: np.ndarray) -> tuple[Any, str]:
@@ -131,16 +140,18 @@ def mixture(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
     return by_validation(split, fit)
 
 
-def score(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
+def score(split: Split, seed: int, settings: Settings) -> tuple[np.ndarray, str]:
     """ScoreDensity; it splits validation rows off itself, and no p-values are asked for."""
     frame = named(np.concatenate([split.train, split.validation]))
-    model = ScoreDensity(columns=dict.fromkeys(frame.columns, "continuous"), calibration_fraction=0.0, random_state=seed)
+    model = ScoreDensity(
+        columns=dict.fromkeys(frame.columns, "continuous"), calibration_fraction=0.0, random_state=seed, device=settings.device
+    )
     model.fit(frame)
     words = f"{model.parts_.components} components{', untouched' if model.model_.untouched else ''}"
     return model.score_samples(named(split.test)), words
 
 
-def flow(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
+def flow(split: Split, seed: int, settings: Settings) -> tuple[np.ndarray, str]:
     """zuko's neural spline flow, stopped where validation is best."""
     import zuko
 
@@ -150,7 +161,7 @@ def flow(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
         model = zuko.flows.NSF(x.shape[1], transforms=3, hidden_features=(128, 128))
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         best, best_loss, epochs, at, began = None, math.inf, 0, 0, time.monotonic()
-        while time.monotonic() - began < 60 * minutes and epochs - at < PATIENCE:
+        while time.monotonic() - began < 60 * settings.minutes and epochs - at < PATIENCE:
             for rows in torch.randperm(len(x)).split(256):
                 loss = -model().log_prob(x[rows]).mean()
                 optimizer.zero_grad()
@@ -174,22 +185,23 @@ def flow(split: Split, seed: int, minutes: float) -> tuple[np.ndarray, str]:
     return by_validation(split, fit)
 
 
-METHODS: dict[str, Callable[[Split, int, float], tuple[np.ndarray, str]]] = {
+METHODS: dict[str, Callable[[Split, int, Settings], tuple[np.ndarray, str]]] = {
     "kernel": kernel, "mixture": mixture, "score": score, "flow": flow,
 }  # fmt: skip
 TABLES = ("wine_quality_red", "wine_quality_white", "parkinsons", "cpu_act", "magic", "houses", "house_16H", "shuttle", "adult")
 
 
-def measured(folder: Path, name: str, seed: int, method: str, minutes: float, cache: Path) -> Cell:
+def measured(folder: Path, name: str, seed: int, method: str, settings: Settings, cache: Path) -> Cell:
     """One cell; the rows' log-densities go into `cache`."""
     split, began = table(folder, name, seed), time.monotonic()
-    rows, words = METHODS[method](split, seed, minutes)
+    rows, words = METHODS[method](split, seed, settings)
     seconds = time.monotonic() - began
     cache.mkdir(exist_ok=True)
     np.savez(cache / f"{name}-{seed}-{method}.npz", log_density=rows)
     return {
         "table": name, "seed": seed, "method": method, "nats": rows.mean(), "se": rows.std() / math.sqrt(len(rows)),
         "rows": len(rows), "columns": split.test.shape[1], "seconds": round(seconds, 1), "chosen": words,
+        "device": settings.device if method == "score" else "cpu",
     }  # fmt: skip
 
 
@@ -230,15 +242,17 @@ def main() -> None:
         "--minutes", type=float, default=3.0, help="of training for zuko's flow, in either coordinates, unless it stops early"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="of ScoreDensity; cells of the score name it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    settings = Settings(options.minutes, options.device)
     cells = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     done, cache = {(c["table"], c["seed"], c["method"]) for c in cells}, options.out.with_suffix("")
     for seed in options.seeds:
         for name in options.tables:
             for method in options.methods:
                 if (name, seed, method) not in done:
-                    cell = measured(options.folder, name, seed, method, options.minutes, cache)
+                    cell = measured(options.folder, name, seed, method, settings, cache)
                     cells.append(cell)
                     with options.out.open("a") as file:
                         file.write(json.dumps(cell) + "\n")

@@ -13,17 +13,19 @@ from scorefield.errors import UserError
 from scorefield.estimators import ScoreDensity
 from scorefield.estimators.training import Learning
 
-STEPS = 130  # looked at every 20 steps; of two trainings one goes on after 100
+STEPS = 130
 
 
-def rows(n: int = 200) -> np.ndarray:
+def rows(n: int = 300) -> np.ndarray:
     rng = np.random.default_rng(0)
-    angle = rng.uniform(0, np.pi, n)
-    return np.stack([np.cos(angle), np.sin(angle)], 1) + 0.1 * rng.normal(size=(n, 2))
+    angle = rng.uniform(0, 2 * np.pi, n)
+    return (2 + 0.1 * rng.normal(size=(n, 1))) * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def density(checkpoint: Path | None) -> ScoreDensity:
-    return ScoreDensity(steps=STEPS, width=16, blocks=1, batch_size=64, flow_steps=5, checkpoint=checkpoint)
+    return ScoreDensity(
+        components=1, steps=STEPS, width=32, blocks=1, batch_size=128, learning_rate=1e-2, flow_steps=5, checkpoint=checkpoint
+    )
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, advances: int) -> list[int]:
@@ -40,20 +42,36 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, advances: int) -> list[int]:
     return done
 
 
-@pytest.mark.parametrize("advances", [31, 220], ids=["two side by side", "the better one alone"])
-def test_it_goes_on_bit_for_bit(advances: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stop", [1, 90])
+def test_it_goes_on_bit_for_bit(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, file = density(None).fit(rows()), tmp_path / "training.safetensors"
     assert not whole.model_.untouched
-    done = stop_at(monkeypatch, advances)
+    done = stop_at(monkeypatch, stop)
     with pytest.raises(KeyboardInterrupt):
         density(file).fit(rows())
+    assert done[0] == stop
     monkeypatch.setattr(ScoreDensity, "_bases", lambda *_: pytest.fail("the mixtures are kept, too"))
     resumed = density(file).fit(rows())
-    assert done[0] in (2 * 100 + 30, 2 * 100 + 31)  # a signal may end a step for both or for one
+    assert done[0] == STEPS
     assert not file.exists()
     for name, value in whole.model_.state_dict().items():
         assert torch.equal(value, resumed.model_.state_dict()[name]), name
     assert np.array_equal(whole.calibration_scores_, resumed.calibration_scores_)
+
+
+def test_it_ends_early_when_held_out_rows_see_no_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, file = stop_at(monkeypatch, 0), tmp_path / "training.safetensors"
+    noise = np.random.default_rng(0).normal(size=(40, 3))
+    model = density(None).set_params(steps=1000).fit(noise)
+    assert 6 * 40 <= done[0] < 1000  # looked at every 40 steps, ended after six looks without a better
+    assert model.model_.untouched
+    stopped = done[0] - 30
+    stop_at(monkeypatch, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        density(file).set_params(steps=1000).fit(noise)
+    again = stop_at(monkeypatch, 0)
+    density(file).set_params(steps=1000).fit(noise)
+    assert stopped + again[0] == done[0]  # it remembers when the best was
 
 
 def test_another_training_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

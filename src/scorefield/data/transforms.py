@@ -204,16 +204,19 @@ class Encoding:
         """d/dx log dz/dx of each value, like `numbers`."""
         return np.stack([warp.slope_of_slope(column) for warp, column in zip(self.warps, numbers.T, strict=True)], 1)
 
+    def unwarped(self, z: np.ndarray) -> np.ndarray:
+        """Numbers of the modelled columns from z `(n, d)`, not rounded."""
+        return np.stack([warp.inverse(column) for warp, column in zip(self.warps, z.T, strict=True)], 1)
+
     def decode(self, z: np.ndarray) -> pd.DataFrame:
         """Rows of the table from z `(n, d)`: discrete columns at their values, constants put back, columns in their order."""
-        warped = dict(zip((c.name for c in self.modelled), zip(self.warps, z.T, strict=True), strict=True))
+        numbers = dict(zip((c.name for c in self.modelled), self.unwarped(z).T, strict=True))
         out: dict[str, object] = {}
         for column in self.columns:
             if column.kind == "constant":
                 out[column.name] = [column.categories[0]] * len(z)
             else:
-                warp, values = warped[column.name]
-                out[column.name] = decoded(warp.inverse(values), column)
+                out[column.name] = decoded(numbers[column.name], column)
         return pd.DataFrame(out)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -14,7 +15,7 @@ from scorefield.training.state import TrainState
 
 
 class Checkpoint:
-    """The bases, and the states of the trainings on them, of a training that is known by its fingerprint.
+    """The bases, and the state of the training on the first of them, of a training that is known by its fingerprint.
 
     Raises:
         UserError: a file that is no checkpoint, or that of another training.
@@ -23,47 +24,40 @@ class Checkpoint:
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = path, fingerprint
         self.bases: list[MixtureParameters] = []
-        self._states: list[tuple[dict[str, Tensor], int, float]] = []
+        self._tensors: dict[str, Tensor] = {}
+        self._facts: dict[str, Any] = {}
         if path.exists():
             self._read()
 
     def _read(self) -> None:
         try:
             with safe_open(self.path, "pt") as file:
-                facts = json.loads(file.metadata()["training"])
+                self._facts = json.loads(file.metadata()["training"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said = facts["fingerprint"]
-            self.bases = [
-                MixtureParameters(*(tensors[f"base.{i}.{name}"] for name in MixtureParameters._fields))
-                for i in range(len(facts["steps"]))
-            ]
+            said = self._facts["fingerprint"]
+            for i in range(self._facts["bases"]):
+                self.bases.append(MixtureParameters(*(tensors.pop(f"base.{i}.{name}") for name in MixtureParameters._fields)))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.path} is no checkpoint of a table's training: {error}") from error
         if said != self.fingerprint:
             raise UserError(f"{self.path} belongs to other rows or settings: remove it, or go back to those")
-        for i, (step, loss) in enumerate(zip(facts["steps"], facts["losses"], strict=True)):
-            prefix = f"state.{i}."
-            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            self._states.append((own, step, loss))
+        self._tensors = tensors
 
-    def restore(self, states: list[TrainState]) -> None:
-        """Take the states back, if there are any."""
-        for state, (tensors, step, loss) in zip(states, self._states, strict=bool(self._states)):
-            state.load_tensors(tensors)
-            state.step, state.best_loss = step, loss
+    def restore(self, state: TrainState) -> None:
+        """Take the state back, if there is one."""
+        if self._tensors:
+            state.load_tensors(self._tensors)
+            state.step, state.best_step, state.best_loss = (self._facts[k] for k in ("step", "best_step", "best_loss"))
 
-    def save(self, states: list[TrainState]) -> None:
+    def save(self, state: TrainState) -> None:
         """Write all of it, atomically."""
         tensors = {f"base.{i}.{name}": part for i, base in enumerate(self.bases) for name, part in base._asdict().items()}
-        for i, state in enumerate(states):
-            tensors |= {f"state.{i}.{name}": value for name, value in state.tensors().items()}
+        own = {name: value.detach().cpu().clone() for name, value in (tensors | state.tensors()).items()}
         facts = {
-            "fingerprint": self.fingerprint,
-            "steps": [state.step for state in states],
-            "losses": [state.best_loss for state in states],
-        }
+            "fingerprint": self.fingerprint, "bases": len(self.bases),
+            "step": state.step, "best_step": state.best_step, "best_loss": state.best_loss,
+        }  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        own = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         write_durably(self.path, save(own, {"training": json.dumps(facts)}))
 
     def remove(self) -> None:

@@ -4,7 +4,6 @@ Reference: Hyvärinen 2005 and Vincent 2011 (score matching), Song et al. 2021, 
 the likelihood).
 """
 
-import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +61,9 @@ class ScoreDensity(TableDensity):
     Args:
         columns: what columns are, by name, where it should not be found from the values: continuous, positive, bounded,
             integer, binary, categorical, datetime or constant.
-        components: of the mixture; "auto" tries one, and as many as help, and keeps which suits held-out rows better.
-        steps: of training; "auto" is 0.6 a row, from 300 to 8000. 0 leaves the mixture alone.
+        components: of the mixture that the network is added to; "auto" is one, and the mixture of as many as help is kept in
+            place of it and the network where it suits held-out rows better.
+        steps: of training, at most; "auto" is 0.6 a row, from 300 to 8000. 0 leaves the mixture alone.
         width, blocks: of the network.
         batch_size, learning_rate: of training.
         sigma_range: smallest and largest noise level, in standard deviations of the warped columns.
@@ -86,7 +86,7 @@ class ScoreDensity(TableDensity):
         columns: dict[str, ColumnKind] | None = None,
         components: int | Literal["auto"] = "auto",
         steps: int | Literal["auto"] = "auto",
-        width: int = 128,
+        width: int = 256,
         blocks: int = 3,
         batch_size: int = 512,
         learning_rate: float = 2e-3,
@@ -138,13 +138,14 @@ class ScoreDensity(TableDensity):
             training.flow_steps,
             hasattr(self, "feature_names_in_"),
         )
+        self.spreads_ = spreads_of(rows.encoding.dequantised(rows.numbers[rows.train], rows.seed))
         self._calibrated(rows)
         if checkpoint is not None:
             checkpoint.remove()
         return self
 
     def _bases(self, rows: Rows) -> list[MixtureParameters]:
-        """One Gaussian, and as many as help; or the mixture that is asked for."""
+        """One Gaussian, which the network is added to, and as many as help; or the mixture that is asked for."""
         z = rows.encoding.encode(rows.encoding.noised(rows.numbers, rows.seed, "mixture of a table"))[0]
         train, validation = z[rows.train], z[rows.validation]
         if rows.weights is not None:
@@ -211,7 +212,7 @@ class ScoreDensity(TableDensity):
         folder, config = Path(folder), to_json(self.parts_)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.contiguous() for k, v in self.model_.state_dict().items()}
-        tensors["calibration_scores"] = torch.from_numpy(self.calibration_scores_)
+        tensors |= {name: torch.from_numpy(getattr(self, f"{name}_")) for name in ("calibration_scores", "spreads")}
         write_durably(folder / "model.safetensors", save(tensors))
         write_durably(folder / "config.json", config)
 
@@ -223,7 +224,7 @@ class ScoreDensity(TableDensity):
         found = cls(width=parts.network.width, blocks=parts.network.blocks, sigma_range=parts.sigma_range,
                     flow_steps=parts.flow_steps, random_state=parts.seed, device=device)  # fmt: skip
         try:
-            found.calibration_scores_ = tensors.pop("calibration_scores").numpy()
+            found.calibration_scores_, found.spreads_ = (tensors.pop(k).numpy() for k in ("calibration_scores", "spreads"))
             mixture = MixtureParameters(*(tensors[name] for name in MixtureParameters._fields))
             model = MixtureResidual(mixture, parts.network, parts.sigma_range).double()
             model.load_state_dict(tensors)
@@ -257,28 +258,38 @@ class ScoreDensity(TableDensity):
             parts.append(state.x.cpu().numpy())
         return np.concatenate(parts)[:n]
 
-    @torch.no_grad()
-    def _anomaly(self, z: np.ndarray) -> np.ndarray:
-        """∫ ‖z − ẑ‖² d log σ, which is −log p but for a constant: how badly a row is denoised at `LEVELS` levels `(n,)`.
+    def anomaly_score(self, X: Any) -> np.ndarray:
+        """How far rows move when noise is added and taken away by the model `(n,)`: higher is more anomalous.
 
-        At these levels a trained network is good, and noises are the same for every row. The components for outliers are left
-        out: to them an outlier is nothing unusual.
+        The mean square of x − x̂ over known values, levels and noises, in standard deviations of the columns. Levels are spread
+        evenly in log σ; noises are the same for every row. The components for outliers are left out: to them an outlier is
+        nothing unusual.
 
-        Reference: Guo et al. 2005, arXiv:cs/0412108; Kong et al. 2023, arXiv:2302.03792 (denoising errors as log-densities).
+        Reference: Graham et al. 2023, arXiv:2211.07740 (reconstruction from many noise levels).
         """
-        d, ordinary = z.shape[1], self._placed(tails=False)
-        half = torch.randn(NOISES // 2, 1, d, generator=keyed_generator(0, "noises"), dtype=torch.float64)
+        return super().anomaly_score(X)
+
+    @torch.no_grad()
+    def _anomaly(self, x: np.ndarray) -> np.ndarray:
+        ordinary, encoding = self._placed(tails=False), self.encoding_
+        half = torch.randn(NOISES // 2, 1, x.shape[1], generator=keyed_generator(0, "noises"), dtype=torch.float64)
         noises, levels = torch.cat([half, -half]).to(self.device), np.geomspace(FINE, COARSE, LEVELS)
-        weight = math.log(levels[1] / levels[0]) / NOISES
         out = []
-        for part in torch.from_numpy(z).to(self.device).split(CHUNK):
-            here = (~part.isnan()).double()
-            total = torch.zeros_like(part[:, 0])
+        for part in np.split(x, range(CHUNK, len(x), CHUNK)):
+            z, total = torch.from_numpy(encoding.encode(part)[0]).to(self.device), np.zeros(len(part))
             for sigma in levels.tolist():
                 for noise in noises:
-                    total += weight * ((here * (noise + sigma * score_of(ordinary, part + sigma * noise, sigma))) ** 2).sum(1)
-            out.append(total)
-        return torch.cat(out).cpu().numpy()
+                    noisy = z + sigma * noise
+                    denoised = encoding.unwarped((noisy + sigma**2 * score_of(ordinary, noisy, sigma)).cpu().numpy())
+                    total += np.nanmean(((part - denoised) / self.spreads_) ** 2, 1)
+            out.append(total / (LEVELS * NOISES))
+        return np.concatenate(out)
+
+
+def spreads_of(x: np.ndarray) -> np.ndarray:
+    """Standard deviations of the columns of `(n, d)`, 1 where all values are the same."""
+    found = np.nanstd(x, 0)
+    return np.where(found > 0, found, 1.0)
 
 
 @torch.no_grad()

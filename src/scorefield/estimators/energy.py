@@ -138,7 +138,7 @@ class EnergyDensity(TableDensity):
             float(self.learning_rate), int(self.flow_steps), rows.seed, masked=False, verbose=self.verbose,
         )  # fmt: skip
         if training.steps:
-            model = training.trained([model], rows.table)
+            model = training.trained(model, rows.table)
         self.model_ = model.double().eval().requires_grad_(False)
         self.partition_ = self._normalised(rows.seed)
         if not self.partition_.trustworthy:

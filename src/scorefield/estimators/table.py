@@ -46,8 +46,8 @@ class Rows(NamedTuple):
 class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A density of the encoded rows z `(n, d)`, float64, and what a table needs around it.
 
-    A subclass has `columns`, `random_state`, `validation_fraction`, `calibration_fraction`, and gives `_log_density`, `_score`,
-    `_drawn` and `_anomaly` of encoded rows; after a fit it has `encoding_`, `seed_`, `columns_` and `calibration_scores_`.
+    A subclass has `columns`, `random_state`, `validation_fraction`, `calibration_fraction`, and gives `_log_density`, `_score`
+    and `_drawn` of encoded rows; after a fit it has `encoding_`, `seed_`, `columns_` and `calibration_scores_`.
     """
 
     columns: dict[str, ColumnKind] | None
@@ -71,10 +71,6 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _drawn(self, n: int, seed: int) -> np.ndarray:
         """New rows `(n, d)`."""
         raise NotImplementedError
-
-    def _anomaly(self, z: np.ndarray) -> np.ndarray:
-        """−log p, or something in its place `(n,)`, nats."""
-        return -self._log_density(z)
 
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,15 +105,12 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def _calibrated(self, rows: Rows) -> None:
         """Keep the calibration rows' anomaly scores, dequantised as rows to be scored are."""
-        own = self.encoding_.encode(self.encoding_.dequantised(rows.numbers[rows.calibration], rows.seed))
-        self.calibration_scores_ = np.sort(self._anomalies(*own))
+        self.calibration_scores_ = np.sort(self._anomaly(self.encoding_.dequantised(rows.numbers[rows.calibration], rows.seed)))
 
-    def _anomalies(self, z: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """Of encoded rows and the slopes of the encoding: in the units of the table, for each value that is there.
-
-        Without the slopes, a row far out in the long tail of a column would be no odder than one as far out in the short one.
-        """
-        return (self._anomaly(z) - np.nansum(slope, 1)) / (~np.isnan(z)).sum(1)
+    def _anomaly(self, x: np.ndarray) -> np.ndarray:
+        """Of dequantised rows `(n, d)`: −log p in the units of the table, or something in its place, for each known value."""
+        z, slope = self.encoding_.encode(x)
+        return -(self._log_density(z) + np.nansum(slope, 1)) / (~np.isnan(z)).sum(1)
 
     # ── what is known afterwards ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,8 +148,8 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return own * np.exp(slope) + self.encoding_.slope_of_slope(x)
 
     def anomaly_score(self, X: Any) -> np.ndarray:
-        """`(n,)`, nats for each value that is there: higher is more anomalous."""
-        return self._anomalies(*self._encoded(X))
+        """−log p for each value that is there `(n,)`, nats: higher is more anomalous."""
+        return self._anomaly(self.encoding_.dequantised(self._numbers(X), self.seed_))
 
     def anomaly_pvalue(self, X: Any) -> np.ndarray:
         """(1 + #{calibration rows at least as anomalous})/(n + 1) `(n,)`: below α for a share of at most α of ordinary rows."""

@@ -28,12 +28,12 @@ from scorefield.training.ema import update_average
 from scorefield.training.muon import make_optimizer
 from scorefield.training.state import Step, TrainState
 
-JUDGES = 2048
+JUDGES = 1024
 """held-out rows, at most, that choose between models by their likelihood"""
 CHECKS = 25
 """of the average on held-out rows in a training"""
-HEAT = 5
-"""checks after which only the best of several trainings goes on"""
+PATIENCE = 6
+"""checks without a better one after which it ends"""
 SAVED_EVERY = 60.0
 """seconds"""
 DRAWS = DenoisingScoreMatching(LogUniform())
@@ -96,15 +96,15 @@ class Training:
     device: str = "cpu"
 
     def best(self, bases: list[MixtureParameters], table: Table, checkpoint: Checkpoint | None = None) -> MixtureResidual:
-        """Of networks trained on the bases, and of the bases alone, the model that suits held-out rows best: on the CPU, in
-        double precision, nothing to train any more.
+        """Of a network trained on the first base, and of the bases alone, the model that suits held-out rows best: on the CPU,
+        in double precision, nothing to train any more.
 
         Of many Gaussians the density is close, but what is missing to it is rough and hard to learn; to one Gaussian more is
-        missing, and it is smooth. Which is better differs from table to table.
+        missing, and it is smooth.
         """
         models = [self.untrained(base) for base in bases]
         if self.steps:
-            models.append(self.trained([self.untrained(base) for base in bases], table, checkpoint))
+            models.append(self.trained(self.untrained(bases[0]), table, checkpoint))
         models = [model.double().eval().requires_grad_(False).to(self.device) for model in models]
         judges = table.held_out[:JUDGES].to(self.device)
         return max(models, key=lambda model: float(log_densities_of(model, judges, self.flow_steps).mean())).cpu()
@@ -115,34 +115,26 @@ class Training:
             torch.manual_seed(derive_seed(self.seed, "weights of a table"))
             return MixtureResidual(base, self.network, self.sigma_range)
 
-    def trained(self, models: list[Learner], table: Table, checkpoint: Checkpoint | None = None) -> Learner:
-        """Train models side by side, after `HEAT` checks only the best of them: with the averaged weights whose loss on
-        held-out rows was least.
+    def trained(self, model: Learner, table: Table, checkpoint: Checkpoint | None = None) -> Learner:
+        """Train a model; with the averaged weights whose loss on held-out rows was least, it ends when none was for long.
 
         A signal ends it after the step that it fell in and after the checkpoint, which the same call goes on from.
         """
-        learnings = [Learning(self, model, table) for model in models]
+        learning = Learning(self, model, table)
+        state, saved = learning.state, -math.inf
         if checkpoint is not None:
-            checkpoint.restore([learning.state for learning in learnings])
-        heat = self.steps if len(models) == 1 else min(self.steps, HEAT * self.check_every)
-        left, saved = learnings, -math.inf
+            checkpoint.restore(state)
         with Progress(console=Console(stderr=True), disable=not self.verbose) as bar, Interruption() as interruption:
-            task = bar.add_task("training", total=len(models) * heat + self.steps - heat)
-            for step in range(min(learning.state.step for learning in learnings), self.steps):
-                if step >= heat:
-                    left = [min(learnings, key=lambda learning: learning.state.best_loss)]
-                for learning in left:
-                    if learning.state.step == step:
-                        learning.advance()
-                bar.update(task, completed=sum(learning.state.step for learning in learnings))
+            task = bar.add_task("training", total=self.steps, completed=state.step)
+            while not (learning.over or interruption.signal_number):
+                learning.advance()
+                bar.update(task, completed=state.step)
                 if checkpoint is not None and (interruption.signal_number or time.monotonic() - saved > SAVED_EVERY):
-                    checkpoint.save([learning.state for learning in learnings])
+                    checkpoint.save(state)
                     saved = time.monotonic()
-                if interruption.signal_number:
-                    break
         if interruption.signal_number:
             signal.raise_signal(interruption.signal_number)
-        return min(learnings, key=lambda learning: learning.state.best_loss).state.chosen  # type: ignore[return-value]
+        return state.chosen  # type: ignore[return-value]
 
     @property
     def check_every(self) -> int:
@@ -168,6 +160,14 @@ class Learning(Generic[Learner]):
         average = deepcopy(model).requires_grad_(False)
         self.state = TrainState(Step(TableDenoising(training.device), model), average, optimizer)
         self.judge()
+
+    @property
+    def over(self) -> bool:
+        """Whether all steps are done, or held-out rows have long seen no better."""
+        return (
+            self.state.step >= self.training.steps
+            or self.state.step - self.state.best_step >= PATIENCE * self.training.check_every
+        )
 
     def judge(self) -> None:
         """Remember the averaged weights if they are the best so far."""

@@ -56,6 +56,8 @@ class TrainState:
     best: nn.Module | None = None
     """the average when its validation loss was smallest, where that is asked for"""
     best_loss: float = math.inf
+    best_step: int = 0
+    """when that was"""
 
     @property
     def chosen(self) -> nn.Module:
@@ -65,7 +67,7 @@ class TrainState:
     def judge(self, validation: float) -> None:
         """Remember the average if this is its smallest validation loss."""
         if validation < self.best_loss:
-            self.best, self.best_loss = deepcopy(self.average), validation
+            self.best, self.best_loss, self.best_step = deepcopy(self.average), validation, self.step
 
     @classmethod
     def begin(cls, objective: Objective, model: nn.Module, training: Training) -> "TrainState":
