@@ -75,8 +75,8 @@ MUTANTS = [
     Mutant("estimators/mixture.py", "whole.weights * n / (n + 1)", "whole.weights", MIXTURE),
     Mutant(
         "estimators/training.py",
-        "torch.cat([z, -z])",
-        "torch.cat([z, z])",
+        "(z, -z)",
+        "(z, z)",
         f"{DENSITY}::test_each_noise_comes_with_its_negative",
     ),
     Mutant(
