@@ -1,6 +1,7 @@
 """The commands on tables, from a CSV file to a filled one."""
 
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from scorefield.cli import main
 from scorefield.cli.tables import concerns_table
+from scorefield.estimators.training import Learning
 
 
 def people(n: int = 400) -> pd.DataFrame:
@@ -140,3 +142,33 @@ def test_more_columns_than_rows_are_refused(tmp_path: Path, capsys: pytest.Captu
     assert main(["train", str(tmp_path / "wide.csv"), "--out", str(tmp_path / "run")]) == 2
     assert "5 rows are too few for 12 columns" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_keeps_what_is_trained_and_resume_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    people().to_csv("people.csv", index=False)
+    command = ["train", "people.csv", "--steps", "6", "--columns", "town=categorical", "--out"]
+    assert main([*command, "whole"]) == 0
+    advance = Learning.advance
+
+    def stopped(self: Learning) -> None:
+        if self.state.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        advance(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learning, "advance", stopped)
+        assert main([*command, "run"]) == 130
+    assert "scorefield train people.csv --out run --columns town=categorical --steps 6 --seed 0 --resume" in said()
+    assert [p.name for p in Path("run").iterdir()] == ["training.safetensors"]
+    assert main([*command, "run"]) == 2
+    assert "run holds an interrupted training: go on with --resume" in said()
+    assert main([*command, "run", "--resume", "--seed", "1"]) == 2
+    assert "belongs to other rows or settings" in said()
+    assert main([*command, "run", "--resume"]) == 0
+    assert sorted(p.name for p in Path("run").iterdir()) == ["config.json", "model.safetensors", "table.json"]
+    assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert main([*command, "new", "--resume"]) == 2
+    assert "holds no interrupted training of a table" in said()
