@@ -1,4 +1,4 @@
-"""What depends on the operating system: durable, atomic files and signals. Everything else in scorefield is portable."""
+"""What depends on the machine: durable, atomic files, signals and the device. Everything else in scorefield is portable."""
 
 import errno
 import os
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+
+import torch
 
 from scorefield.errors import RunError, UserError
 
@@ -96,3 +98,8 @@ class Interruption:
         if self.signal_number is not None:
             raise KeyboardInterrupt
         self.signal_number = number
+
+
+def default_device() -> torch.device:
+    """The GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

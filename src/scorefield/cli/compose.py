@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from tyro.conf import Positional, arg
 
@@ -16,6 +15,7 @@ from scorefield.experiment.compose import ChainOptions, chains_named, composed
 from scorefield.interfaces import State
 from scorefield.persistence import load_score
 from scorefield.samplers.levels import levels_of
+from scorefield.system import default_device
 
 IMMOBILE = 0.2
 """mean acceptance below which users are warned"""
@@ -53,7 +53,7 @@ class Compose:
         return cls(tyro.MISSING, tyro.MISSING)
 
     def __call__(self) -> int:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         models = [load_score(run, device=device) for run in self.runs]
         if not models:
             raise UserError("nothing to compose: give two runs or more")

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from tyro.conf import Positional, arg
 
@@ -24,6 +23,7 @@ from scorefield.experiment import (
 from scorefield.experiment.evaluate import check_numbers
 from scorefield.persistence import load
 from scorefield.report import write_report
+from scorefield.system import default_device
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Evaluate:
     def __call__(self) -> int:
         check_numbers(self.n, self.likelihood_rows)
         run = read_run(self.run)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         model = load(self.run, device=device)
         sampler = sampler_named(self.options, model)
         reading = run.reading if self.data is None else replace(run.reading, only=())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from tyro.conf import Positional, arg
 
@@ -13,6 +12,7 @@ from scorefield.cli.display import sampling_bar, say
 from scorefield.experiment import complete, completer, in_precision, read_incomplete, write_completions
 from scorefield.experiment.inpaint import CHUNK, Method, check_completions
 from scorefield.persistence import load_score
+from scorefield.system import default_device
 from scorefield.training.config import Precision
 
 
@@ -52,7 +52,7 @@ class Inpaint:
         return cls(tyro.MISSING, tyro.MISSING, tyro.MISSING, tyro.MISSING)
 
     def __call__(self) -> int:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         model = load_score(self.model, device=device)
         incomplete = read_incomplete(self.image, self.mask, model.spec)
         images = len(incomplete.pixels)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 import tyro
 from tyro.conf import Positional, arg
 
@@ -16,6 +15,7 @@ from scorefield.errors import UserError
 from scorefield.experiment import Effort, check_data, logprob, read_run
 from scorefield.experiment.logprob import check_table, in_levels_of, rows_to_compute, smallest_p_value, write_table
 from scorefield.persistence import load_score
+from scorefield.system import default_device
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LogProb:
         check_table(self.out, self.overwrite)
         if self.n is not None and self.n < 1:
             raise UserError(f"-n must be at least 1, got {self.n}")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         model = load_score(self.run, device=device)
         own = open_data(run.data, run.reading, progress=tracked)
         names: list[str] = []

@@ -32,6 +32,7 @@ from scorefield.experiment.logz import (
 )
 from scorefield.likelihood import Partition, bits_per_dim
 from scorefield.persistence import load_score
+from scorefield.system import default_device
 
 WIDE = 120
 """of the table where the output is no terminal"""
@@ -66,7 +67,7 @@ class LogZ:
         run = read_run(self.run)
         if self.rows < 0 or self.rows == 1:
             raise UserError(f"--rows must be 0 or at least 2, got {self.rows}")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         model = energy_of(load_score(self.run, device=device, many_levels=False), self.run)
         with method_bars() as watch:
             found = log_partition(model, self.options, seed=self.seed, watch=watch)

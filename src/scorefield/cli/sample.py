@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from tyro.conf import Positional, arg
 
@@ -22,6 +21,7 @@ from scorefield.experiment import (
     write_samples,
 )
 from scorefield.persistence import load
+from scorefield.system import default_device
 from scorefield.training.config import Precision
 
 
@@ -60,7 +60,7 @@ class Sample:
         return cls(tyro.MISSING, tyro.MISSING)
 
     def __call__(self) -> int:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         model = load(self.model, device=device)
         sampler = sampler_named(self.options, model)
         check_output(self.out, self.n, model.spec, self.overwrite)

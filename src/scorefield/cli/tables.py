@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pandas as pd
-import torch
 import tyro
 from tyro.conf import Positional, arg
 
@@ -23,7 +22,7 @@ from scorefield.estimators import ScoreDensity
 from scorefield.estimators.table import FEWEST as FEWEST_ROWS
 from scorefield.experiment.sample import check_place
 from scorefield.report import write_table_report
-from scorefield.system import write_durably
+from scorefield.system import default_device, write_durably
 
 MARK = "table.json"
 """what tells a run of a table from others"""
@@ -69,7 +68,7 @@ class TrainTable:
             raise UserError(f"{self.data}: {few}: a density needs more rows than columns; leave columns out")
         steps: Any = "auto" if self.steps is None else self.steps
         model = ScoreDensity(
-            columns=overrides(self.columns), steps=steps, random_state=self.seed, verbose=True, device=device(),
+            columns=overrides(self.columns), steps=steps, random_state=self.seed, verbose=True, device=default_device().type,
             checkpoint=checkpoint,
         )  # fmt: skip
         try:
@@ -105,11 +104,6 @@ def check_run(folder: Path, checkpoint: Path, resume: bool) -> None:
         raise UserError(f"{folder} is already used: give another --out")
     if checkpoint.exists() and not resume:
         raise UserError(f"{folder} holds an interrupted training: go on with --resume, or give another --out")
-
-
-def device() -> str:
-    """The GPU, if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def overrides(texts: Sequence[str]) -> dict[str, ColumnKind] | None:
@@ -149,7 +143,7 @@ class SampleTable:
         if self.n < 1:
             raise UserError(f"-n must be at least 1, got {self.n}")
         check_out(self.out, self.overwrite)
-        drawn = ScoreDensity.load(self.run, device()).sample(self.n, random_state=self.seed)
+        drawn = ScoreDensity.load(self.run, default_device().type).sample(self.n, random_state=self.seed)
         write_table(drawn, self.out)
         say(f"wrote {self.out}: {self.n} rows, seed {self.seed}")
         return 0
@@ -186,7 +180,7 @@ class EvaluateTable:
             raise UserError(f"-n must be at least {FEWEST}, got {self.n}")
         if self.data is None:
             raise UserError(f"a run of a table is judged on the rows of a table: scorefield evaluate {self.run} TABLE")
-        model, frame = ScoreDensity.load(self.run, device()), read_table(self.data)
+        model, frame = ScoreDensity.load(self.run, default_device().type), read_table(self.data)
         trained_on = None if self.trained_on is None else read_table(self.trained_on)
         if self.trained_on is not None:
             with one_line(self.trained_on):
@@ -224,7 +218,7 @@ class LogProbTable:
 
     def __call__(self) -> int:
         check_out(self.out, self.overwrite)
-        model, frame = ScoreDensity.load(self.run, device()), read_table(self.data)
+        model, frame = ScoreDensity.load(self.run, default_device().type), read_table(self.data)
         for name in ("log_density", "se", "anomaly_pvalue"):
             if name in frame.columns:
                 raise UserError(f"{self.data} has a column {name!r} already: rename it")
@@ -269,7 +263,7 @@ class Impute:
         check_out(self.out, self.overwrite)
         if not (self.run / MARK).exists():
             raise UserError(f"{self.run} is no run of a table: scorefield inpaint fills images")
-        model, frame = ScoreDensity.load(self.run, device()), read_table(self.data)
+        model, frame = ScoreDensity.load(self.run, default_device().type), read_table(self.data)
         if self.draws > 1 and "draw" in frame.columns:
             raise UserError(f"{self.data} has a column 'draw' already: rename it")
         with one_line(self.data):

@@ -35,11 +35,11 @@ def with_tails(mixture: MixtureParameters, n: int) -> MixtureParameters:
 
 
 def fitted_mixture(
-    train: np.ndarray, validation: np.ndarray, counts: tuple[int, ...] = COUNTS, seed: int = 0
+    train: np.ndarray, validation: np.ndarray, counts: tuple[int, ...] = COUNTS, seed: int = 0, *, tails: bool = True
 ) -> MixtureParameters:
     """The mixture of rows `(n, d)` whose validation likelihood is the best; more components are tried while they help.
 
-    It is judged with the wide components that it will have, lest one outlier decide how many there are.
+    With `tails` it is judged with the wide components that it will have, lest one outlier decide how many there are.
     """
     best, score, worse, held_out = None, -np.inf, 0, torch.from_numpy(validation)
     for count in counts:
@@ -51,7 +51,8 @@ def fitted_mixture(
             found.fit(train)
         covariances = (found.covariances_ + found.covariances_.transpose(0, 2, 1)) / 2
         own = MixtureParameters(*(torch.from_numpy(v.copy()) for v in (found.weights_, found.means_, covariances)))
-        reached = float(GaussianMixture(*with_tails(own, len(train))).log_density(held_out).mean())
+        judged = with_tails(own, len(train)) if tails else own
+        reached = float(GaussianMixture(*judged).log_density(held_out).mean())
         if reached > score:
             best, score, worse = own, reached, 0
         else:

@@ -75,7 +75,7 @@ class MixtureTable(Peer):
     """A Gaussian mixture with full covariances, the number of components by validation; `density_` is it."""
 
     def _fit(self, train: np.ndarray, validation: np.ndarray, seed: int) -> None:
-        self.density_ = GaussianMixture(*fitted_mixture(train, validation, COUNTS, seed))
+        self.density_ = GaussianMixture(*fitted_mixture(train, validation, COUNTS, seed, tails=False))
 
     def _log_density(self, z: np.ndarray) -> np.ndarray:
         return self.density_.log_density(torch.from_numpy(z)).numpy()

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -150,10 +150,10 @@ class Training:
         return digest.hexdigest()
 
 
-class Learning(Generic[Learner]):
+class Learning:
     """One model on its way."""
 
-    def __init__(self, training: Training, model: Learner, table: Table) -> None:
+    def __init__(self, training: Training, model: nn.Module, table: Table) -> None:
         self.training, self.table = training, table
         model = model.to(training.device)
         optimizer = make_optimizer("adam", model.parameters(), training.learning_rate, 0.99)

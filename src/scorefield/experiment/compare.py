@@ -36,7 +36,7 @@ from scorefield.metrics.record import finite
 from scorefield.persistence import AnyModel, from_json, load, to_json
 from scorefield.samplers import generate
 from scorefield.samplers.generate import chunks
-from scorefield.system import write_durably, written_aside
+from scorefield.system import default_device, write_durably, written_aside
 from scorefield.training import read_log
 
 LEAST_BUDGET = 10.0
@@ -259,7 +259,7 @@ def affordable(run: Run, budget: float, progress: Progress) -> int:
 
 def judge(name: str, folder: Path, data: Data, features: Features, plan: Plan, watch: Watch) -> list[FamilyRecord]:
     """The likelihood of held-out data, how far samples are from it, what they cost, and the model's size."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     model = load(folder, device=device)
     rows = min(plan.likelihood_rows, len(data.splits["test"].x))
     densities, _ = likelihoods(

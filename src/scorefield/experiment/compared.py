@@ -21,7 +21,7 @@ from scorefield.metrics.record import Estimate
 from scorefield.persistence import load, load_score
 from scorefield.plots import figure_png
 from scorefield.plots.compare import Chain, Panel, bound_by_level, leaderboard, sample_rows
-from scorefield.system import write_durably
+from scorefield.system import default_device, write_durably
 
 STEPS = (2, 10, 100, 1000)
 """T of the diffusion chains"""
@@ -51,7 +51,7 @@ def levels_of(
         return found
     test = data.splits["test"].x
     raw = np.array(test[random_rows(len(test), min(LEVEL_ROWS, plan.likelihood_rows), plan.seed, "likelihood")])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     model, diffusion, done = load(vae), load_score(score, device=device), 0
     assert isinstance(model, Baseline)
     found = [vae_levels(model, raw, seed=plan.seed)]
