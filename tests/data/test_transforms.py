@@ -41,9 +41,9 @@ def test_the_slope_and_its_slope_are_those_of_differences(warp: Warp) -> None:
 
 
 STRAIGHT = [
-    Warp(shift=1.0, scale=2.0, power=0.3, centre=-0.2, spread=1.5, seen=(-3.0, 4.0)),
-    Warp(power=2.5, shift=-1.0, seen=(-4.0, 2.0)),
-    Warp(ends=(0.0, math.inf), power=-0.5, scale=0.7, seen=(-math.inf, 9.0)),
+    Warp(shift=1.0, scale=0.7, power=0.3, centre=-0.2, spread=1.5, seen=(-3.0, 4.0)),
+    Warp(power=1.5, shift=-1.0, seen=(-4.0, 2.0)),
+    Warp(ends=(0.0, math.inf), power=1.5, scale=0.4, seen=(-math.inf, 9.0)),
     Warp(ends=(-1.0, 3.0), power=1.4, shift=0.2, spread=0.5),
 ]
 """finite where the column's end is not"""
@@ -67,6 +67,36 @@ def test_beyond_what_was_seen_it_is_a_straight_line(warp: Warp, side: int) -> No
     np.testing.assert_allclose(slope_near, slope_at[0], atol=1e-5)
     back = warp.inverse(at + eps * np.array([-1.0, 0.0, 1.0]))
     np.testing.assert_allclose(back, end + eps * np.exp(-slope_at) * [-1, 0, 1], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("warp", "half"),
+    [
+        (Warp(power=-2.0, scale=0.1, seen=(-2.0, 8.0)), 5.0),  # the end's own slope would make 17,000 of a unit
+        (Warp(ends=(0.0, math.inf), power=-2.0, shift=-6.0, seen=(-math.inf, 3.0)), 1.5),
+    ],
+)
+def test_a_unit_beyond_what_was_seen_is_at_most_half_of_it(warp: Warp, half: float) -> None:
+    at, slope_at = warp.forward(np.array([warp.seen[1]]))
+    assert np.exp(-slope_at) > 20 * half
+    steps = np.array([0.5, 1.0, 3.0])
+    beyond = warp.inverse(at + steps)
+    np.testing.assert_allclose(beyond, warp.seen[1] + half * steps, rtol=1e-12)
+    z, slope = warp.forward(beyond)
+    np.testing.assert_allclose(z, at + steps, rtol=1e-9)
+    np.testing.assert_allclose(np.exp(-slope), half, rtol=1e-12)
+
+
+def test_samples_of_whole_numbers_and_dates_stay_within_what_was_seen() -> None:
+    days = pd.to_datetime("2024-01-01") + pd.to_timedelta(np.arange(300) % 50, unit="D")
+    frame = pd.DataFrame({"count": np.arange(300) % 7, "day": days, "x": RNG.normal(size=300)})
+    encoding = fitted_encoding(frame, infer(frame))
+    drawn = encoding.decode(np.stack([np.linspace(-9, 9, 901)] * 3, 1))
+    assert (drawn["count"].min(), drawn["count"].max()) == (0, 6)
+    assert (drawn["day"].min(), drawn["day"].max()) == (days.min(), days.max())
+    assert drawn["x"].max() > frame["x"].max() + 1
+    for name in ("count", "day"):
+        assert set(drawn[name]) == set(frame[name])
 
 
 @pytest.mark.parametrize("warp", STRAIGHT, ids=str)

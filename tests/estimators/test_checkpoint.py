@@ -1,6 +1,7 @@
 """A training that a signal ends goes on from its file, as if nothing had been."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,17 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, advances: int) -> list[int]:
     return done
 
 
+def torn() -> np.ndarray:
+    x = rows()
+    x[::30, 1] = np.nan
+    return x
+
+
 @pytest.mark.parametrize("stop", [1, 90])
-def test_it_goes_on_bit_for_bit(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [rows, torn])
+def test_it_goes_on_bit_for_bit(
+    rows: Callable[[], np.ndarray], stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, file = density(None).fit(rows()), tmp_path / "training.safetensors"
     assert not whole.model_.untouched
     done = stop_at(monkeypatch, stop)

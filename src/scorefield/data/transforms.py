@@ -7,8 +7,9 @@ noise as wide as their resolution, and then a monotone function, in float64:
 
     log p(x) = log p(z) + Σ log dz/dx        nats, in the units of the table
 
-Beyond the values of the table the function goes on as a straight line, towards an infinite end: a z that is a little larger
-than all that were seen is an x a little larger, not one a thousand times as large.
+Beyond the values of the table the function goes on as a straight line, towards an infinite end, on which one unit of z is at
+most half of the range that was seen: a z that is a little larger than all others is an x a little larger, not one a thousand
+times as large. Samples of integers and dates stay within what was seen.
 
 Reference: Yeo & Johnson 2000, doi:10.1093/biomet/87.4.954.
 """
@@ -48,7 +49,14 @@ class Warp:
         """z and log dz/dx, both like `x`."""
         inside = np.clip(x, *self.seen)
         z, slope = self._curve(inside)
+        slope = np.where(x == inside, slope, np.maximum(slope, self._least))
         return z + (x - inside) * np.exp(slope), slope
+
+    @property
+    def _least(self) -> float:
+        """log dz/dx outside, at least."""
+        low, high = (seen if math.isfinite(seen) else end for seen, end in zip(self.seen, self.ends, strict=True))
+        return -math.log((high - low) / 2) if high > low else -math.inf
 
     def _curve(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same, not straightened."""
@@ -88,8 +96,9 @@ class Warp:
         return self._back(inside) + (z - inside) * np.exp(-slopes)
 
     def _at(self, x: float) -> tuple[float, float]:
+        """z at an end of what was seen, and log dz/dx beyond."""
         z, slope = self._curve(np.array([x]))
-        return float(z[0]), float(slope[0])
+        return float(z[0]), max(float(slope[0]), self._least)
 
     def _back(self, z: np.ndarray) -> np.ndarray:
         """`_curve`'s inverse."""
@@ -209,8 +218,12 @@ class Encoding:
         return np.stack([warp.inverse(column) for warp, column in zip(self.warps, z.T, strict=True)], 1)
 
     def decode(self, z: np.ndarray) -> pd.DataFrame:
-        """Rows of the table from z `(n, d)`: discrete columns at their values, constants put back, columns in their order."""
-        numbers = dict(zip((c.name for c in self.modelled), self.unwarped(z).T, strict=True))
+        """Rows of the table from z `(n, d)`: discrete columns at their values, none beyond those seen, constants put back."""
+        x = self.unwarped(z)
+        for values, column, warp in zip(x.T, self.modelled, self.warps, strict=True):
+            if column.resolution:
+                np.clip(values, *warp.seen, out=values)
+        numbers = dict(zip((c.name for c in self.modelled), x.T, strict=True))
         out: dict[str, object] = {}
         for column in self.columns:
             if column.kind == "constant":

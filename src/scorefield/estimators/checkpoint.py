@@ -15,7 +15,8 @@ from scorefield.training.state import TrainState
 
 
 class Checkpoint:
-    """The bases, and the state of the training on the first of them, of a training that is known by its fingerprint.
+    """The bases, the state of the training on the first of them, and rows whose gaps are filled, of a training that is known by
+    its fingerprint.
 
     Raises:
         UserError: a file that is no checkpoint, or that of another training.
@@ -43,15 +44,18 @@ class Checkpoint:
             raise UserError(f"{self.path} belongs to other rows or settings: remove it, or go back to those")
         self._tensors = tensors
 
-    def restore(self, state: TrainState) -> None:
-        """Take the state back, if there is one."""
-        if self._tensors:
-            state.load_tensors(self._tensors)
-            state.step, state.best_step, state.best_loss = (self._facts[k] for k in ("step", "best_step", "best_loss"))
+    def restore(self, state: TrainState, filled: Tensor | None) -> Tensor | None:
+        """Take the state back, and rows as they were filled, if there are any; else `filled`."""
+        if not self._tensors:
+            return filled
+        state.load_tensors(self._tensors)
+        state.step, state.best_step, state.best_loss = (self._facts[k] for k in ("step", "best_step", "best_loss"))
+        return self._tensors.get("filled")
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState, filled: Tensor | None) -> None:
         """Write all of it, atomically."""
-        tensors = {f"base.{i}.{name}": part for i, base in enumerate(self.bases) for name, part in base._asdict().items()}
+        tensors = {} if filled is None else {"filled": filled}
+        tensors |= {f"base.{i}.{name}": part for i, base in enumerate(self.bases) for name, part in base._asdict().items()}
         own = {name: value.detach().cpu().clone() for name, value in (tensors | state.tensors()).items()}
         facts = {
             "fingerprint": self.fingerprint, "bases": len(self.bases),

@@ -21,8 +21,9 @@ from scorefield.data.transforms import Encoding
 from scorefield.errors import UserError
 from scorefield.estimators.checkpoint import Checkpoint
 from scorefield.estimators.flow import log_densities_of
+from scorefield.estimators.imputation import completed
 from scorefield.estimators.mixture import COUNTS, TAILS, fitted_mixture_with_gaps, with_tails
-from scorefield.estimators.residual import MixtureParameters, MixtureResidual, OfRows, States, observed_states
+from scorefield.estimators.residual import MixtureParameters, MixtureResidual, observed_states
 from scorefield.estimators.table import CHUNK, Rows, TableDensity, resampled, seed_of
 from scorefield.estimators.training import Training, default_steps
 from scorefield.networks import MLPConfig
@@ -290,17 +291,6 @@ def spreads_of(x: np.ndarray) -> np.ndarray:
     """Standard deviations of the columns of `(n, d)`, 1 where all values are the same."""
     found = np.nanstd(x, 0)
     return np.where(found > 0, found, 1.0)
-
-
-@torch.no_grad()
-def completed(model: MixtureResidual, z: Tensor, steps: int, generator: torch.Generator) -> Tensor:
-    """Encoded rows `(n, d)` whose NaNs are drawn given the others."""
-    gaps = z.isnan()
-    known = torch.where(gaps, 0.0, z)
-    rows = OfRows(model, States(gaps.double(), (~gaps).double(), known))
-    low, high = model.sigma_range
-    *_, state = Heun(steps=steps, sigma_range=(low, high))(rows, rows.mixture.sample(high, generator), generator=generator)
-    return torch.where(gaps, state.x, known)
 
 
 def score_of(model: MixtureResidual, z: Tensor, sigma: float) -> Tensor:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from scorefield.data.transforms import Encoding
 from scorefield.estimators.checkpoint import Checkpoint
 from scorefield.estimators.flow import log_densities_of
+from scorefield.estimators.imputation import completed
+from scorefield.estimators.mixture import TAILS, drawn_gaps
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, States, observed_states
 from scorefield.interfaces import Loss, Score
 from scorefield.networks import MLPConfig
@@ -32,6 +34,8 @@ JUDGES = 1024
 """held-out rows, at most, that choose between models by their likelihood"""
 CHECKS = 25
 """of the average on held-out rows in a training"""
+REFILLED = 2
+"""checks between draws of the gaps"""
 PATIENCE = 6
 """checks without a better one after which it ends"""
 SAVED_EVERY = 60.0
@@ -66,13 +70,14 @@ class Table:
         """Without dequantisation noise, float32."""
         return torch.from_numpy(self.encoding.encode(self.train)[0]).float()
 
-    def batch(self, size: int, seed: int, step: int, generator: torch.Generator) -> Tensor:
-        """Standardised rows with new dequantisation noise, float32."""
-        n = len(self.train)
+    def drawn(self, size: int, generator: torch.Generator) -> Tensor:
+        """Numbers of rows."""
         if self.chances is None:
-            rows = torch.randint(n, (size,), generator=generator)
-        else:
-            rows = torch.multinomial(self.chances, size, replacement=True, generator=generator)
+            return torch.randint(len(self.train), (size,), generator=generator)
+        return torch.multinomial(self.chances, size, replacement=True, generator=generator)
+
+    def noised(self, rows: Tensor, seed: int, step: int) -> Tensor:
+        """Standardised rows with new dequantisation noise, float32."""
         if not self.encoding.widths.any():
             return self.encoded[rows]
         x = self.encoding.noised(self.train[rows.numpy()], seed, "dequantise", step)
@@ -104,7 +109,7 @@ class Training:
         """
         models = [self.untrained(base) for base in bases]
         if self.steps:
-            models.append(self.trained(self.untrained(bases[0]), table, checkpoint))
+            models.append(self.trained(self.untrained(bases[0]), table, checkpoint, filled_by(bases[-1], table, self.seed)))
         models = [model.double().eval().requires_grad_(False).to(self.device) for model in models]
         judges = table.held_out[:JUDGES].to(self.device)
         return max(models, key=lambda model: float(log_densities_of(model, judges, self.flow_steps).mean())).cpu()
@@ -115,22 +120,25 @@ class Training:
             torch.manual_seed(derive_seed(self.seed, "weights of a table"))
             return MixtureResidual(base, self.network, self.sigma_range)
 
-    def trained(self, model: Learner, table: Table, checkpoint: Checkpoint | None = None) -> Learner:
+    def trained(
+        self, model: Learner, table: Table, checkpoint: Checkpoint | None = None, filled: Tensor | None = None
+    ) -> Learner:
         """Train a model; with the averaged weights whose loss on held-out rows was least, it ends when none was for long.
 
-        A signal ends it after the step that it fell in and after the checkpoint, which the same call goes on from.
+        `filled` are encoded rows without gaps, wanted of a table that has some. A signal ends it after the step that it fell in
+        and after the checkpoint, which the same call goes on from.
         """
-        learning = Learning(self, model, table)
+        learning = Learning(self, model, table, filled)
         state, saved = learning.state, -math.inf
         if checkpoint is not None:
-            checkpoint.restore(state)
+            learning.filled = checkpoint.restore(state, learning.filled)
         with Progress(console=Console(stderr=True), disable=not self.verbose) as bar, Interruption() as interruption:
             task = bar.add_task("training", total=self.steps, completed=state.step)
             while not (learning.over or interruption.signal_number):
                 learning.advance()
                 bar.update(task, completed=state.step)
                 if checkpoint is not None and (interruption.signal_number or time.monotonic() - saved > SAVED_EVERY):
-                    checkpoint.save(state)
+                    checkpoint.save(state, learning.filled)
                     saved = time.monotonic()
         if interruption.signal_number:
             signal.raise_signal(interruption.signal_number)
@@ -151,10 +159,19 @@ class Training:
 
 
 class Learning:
-    """One model on its way."""
+    """One model on its way.
 
-    def __init__(self, training: Training, model: nn.Module, table: Table) -> None:
-        self.training, self.table = training, table
+    Rows with gaps are learnt from complete: the gaps are drawn from their law given the rest, at first under a mixture, later,
+    and again and again, under the model itself. Which coordinates are left out has then nothing to do with the row; were a
+    model told the row's own gaps, it would learn the law of the rows that have these, which is another one where gaps depend
+    on values that are there.
+
+    Reference: Celeux & Diebolt 1985, Computational Statistics Quarterly 2:73 (stochastic EM); Zhang et al. 2024,
+    arXiv:2405.20690 (with a diffusion).
+    """
+
+    def __init__(self, training: Training, model: nn.Module, table: Table, filled: Tensor | None = None) -> None:
+        self.training, self.table, self.filled = training, table, filled
         model = model.to(training.device)
         optimizer = make_optimizer("adam", model.parameters(), training.learning_rate, 0.99)
         average = deepcopy(model).requires_grad_(False)
@@ -179,11 +196,18 @@ class Learning:
         training, table, state = self.training, self.table, self.state
         generator = keyed_generator(training.seed, "batches of a table", state.step)
         with_states = training.masked and state.step % (2 if table.gaps else 4) == 0
-        rows = max(1, min(training.batch_size // 2, len(table.train)))  # each comes twice
+        size = max(1, min(training.batch_size // 2, len(table.train)))  # each comes twice
         if with_states and not table.gaps:
-            rows = max(1, rows // 4)  # each has mixtures of its own
-        x = table.batch(rows, training.seed, state.step, generator)
-        states = random_states(x, generator) if with_states else observed_states(x) if table.gaps else None
+            size = max(1, size // 4)  # each has mixtures of its own
+        rows = table.drawn(size, generator)
+        x, states = table.noised(rows, training.seed, state.step), None
+        if self.filled is not None:
+            gaps = x.isnan()
+            x = torch.where(gaps, self.filled[rows], x)
+            if with_states:
+                states = filling_states(x, gaps, gaps.roll(1, 0), generator)  # as another row's gaps are
+        elif with_states:
+            states = random_states(x, generator)
         loss = state.train_step(x, states, generator).value.mean() / x.shape[1]
         state.optimizer.zero_grad()
         loss.backward()
@@ -196,6 +220,18 @@ class Learning:
         update_average(state.average.parameters(), state.train_step.model.parameters(), state.step, 0.1)
         if state.step % training.check_every == 0 or state.step == training.steps:
             self.judge()
+        if self.filled is not None and state.step % (REFILLED * training.check_every) == 0:
+            self.refill()
+
+    def refill(self) -> None:
+        """Draw the gaps anew, under the averaged model without the components for outliers."""
+        assert self.filled is not None
+        training, table, device = self.training, self.table, self.training.device
+        model = cast(MixtureResidual, self.state.average).without(len(TAILS))
+        for chunk, rows in enumerate(table.encoded.isnan().any(1).nonzero()[:, 0].split(CHUNK)):
+            z = table.noised(rows, training.seed, self.state.step).to(device)
+            generator = keyed_generator(training.seed, "gaps of a table", self.state.step, chunk, device=device)
+            self.filled[rows] = completed(model, z, training.flow_steps, generator).cpu()
 
 
 def default_steps(rows: int) -> int:
@@ -203,9 +239,17 @@ def default_steps(rows: int) -> int:
     return min(8000, max(300, round(0.6 * rows)))
 
 
-def random_states(x: Tensor, generator: torch.Generator | None) -> States:
-    """Of what is there, some is left out and some known; shares are drawn afresh for each row, and something is scored."""
-    here = ~x.isnan()
+def filled_by(mixture: MixtureParameters, table: Table, seed: int) -> Tensor | None:
+    """Encoded training rows whose gaps are drawn from a mixture, float32; None where there are none."""
+    if not table.gaps:
+        return None
+    ordinary = MixtureParameters(*(part[: -len(TAILS)] for part in mixture))
+    return torch.from_numpy(drawn_gaps(ordinary, table.encoded.double().numpy(), seed)).float()
+
+
+def random_states(x: Tensor, generator: torch.Generator | None, left_out: Tensor | None = None) -> States:
+    """Of what is not left out, some is absent and some known; shares are drawn afresh for each row, and something is scored."""
+    here = torch.ones_like(x, dtype=torch.bool) if left_out is None else ~left_out
     absent, known = (torch.rand(len(x), 1, generator=generator) for _ in range(2))
     u, v, w = (torch.rand(x.shape, generator=generator) for _ in range(3))
     quiet = torch.rand(len(x), 1, generator=generator) < 0.5  # half of the rows lose nothing
@@ -214,6 +258,19 @@ def random_states(x: Tensor, generator: torch.Generator | None) -> States:
     is_known = seen & (v < known) & ~one
     scored = (seen & ~is_known) | one
     return States(scored.to(x.dtype), is_known.to(x.dtype), torch.where(is_known, x, 0.0))
+
+
+def filling_states(x: Tensor, gaps: Tensor, left_out: Tensor, generator: torch.Generator | None) -> States:
+    """Half of the rows where anything is left out as gaps are filled: that is scored given all else, where it is no gap itself,
+    for given all that gaps depend on, values that are there have the law of those that are not. The others at random.
+
+    Whether a row is in that half has nothing to do with its own gaps; of some rows in it, nothing is scored.
+    """
+    scored, known = left_out & ~gaps, ~left_out
+    chosen = left_out.any(1, keepdim=True) & (torch.rand(len(x), 1, generator=generator) < 0.5)
+    asked = States(scored.to(x.dtype), known.to(x.dtype), torch.where(known, x, 0.0))
+    others = random_states(x, generator, left_out)
+    return States(*(torch.where(chosen, a, b) for a, b in zip(asked, others, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -240,7 +297,10 @@ class TableDenoising:
 
 @torch.no_grad()
 def validation_loss(model: Score, x: Tensor, seed: int, device: str = "cpu", draws: int = 4) -> float:
-    """The objective on held-out rows, what is there scored, always with the same noise."""
+    """The objective on held-out rows, what is there scored, always with the same noise.
+
+    A model that never saw which gaps go with which values cannot make use of being told them here.
+    """
     states = observed_states(x) if x.isnan().any() else None
     objective, losses = TableDenoising(device), []
     for draw in range(draws):
