@@ -85,6 +85,28 @@ def test_gaps_are_filled_and_the_rest_is_left(run: Path, tmp_path: Path, said: C
     assert "it exists already" in said()
 
 
+def test_a_table_may_come_in_parts(run: Path, tmp_path: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    table, whole = tmp_path / "people.csv", people().head(70)
+    whole.to_csv(table, index=False)
+    assert main(["logprob", str(run), str(table), "--out", str(tmp_path / "whole.csv")]) == 0
+    monkeypatch.setattr("scorefield.cli.tables.PART", 16)
+    assert main(["logprob", str(run), str(table), "--out", str(tmp_path / "parts.csv")]) == 0
+    one, other = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+    assert main(["impute", str(run), str(table), "--draws", "2", "--out", str(tmp_path / "filled.csv")]) == 0
+    filled = pd.read_csv(tmp_path / "filled.csv")
+    assert filled.draw.tolist() == [1] * 70 + [2] * 70
+    assert filled.age.tolist() == whole.age.tolist() * 2
+    gaps = whole.income.isna().to_numpy()
+    drawn = filled.income.to_numpy().reshape(2, 70)[:, gaps]
+    assert f"{gaps.sum()} gaps in 70 rows filled" in said()
+    assert len(np.unique(drawn)) == drawn.size
+    whole.assign(town=["a"] * 40 + ["z"] * 30).to_csv(table, index=False)
+    assert main(["logprob", str(run), str(table), "--out", str(tmp_path / "no.csv")]) == 2
+    assert "column 'town', row 40: 'z' was not seen in fitting" in said()
+    assert not (tmp_path / "no.csv").exists()
+
+
 def test_columns_are_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     people().to_csv(tmp_path / "people.csv", index=False)
     assert main(["describe", str(tmp_path / "people.csv")]) == 0

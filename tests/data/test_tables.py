@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pyarrow import csv
 
-from scorefield.data.tables import read_table, write_table
+from scorefield.data.tables import TableFile, read_table, table_writer, write_table
 from scorefield.errors import UserError
 
 FRAME = pd.DataFrame({"n": [1.5, None, 3.0], "w": ["a", "b, c", None], "k": [1, 2, 3]})
@@ -58,3 +59,64 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"t\.txt is no name of a table"):
         write_table(FRAME, tmp_path / "t.txt")
     assert not (tmp_path / "t.txt").exists()
+
+
+PARTS = pd.DataFrame(
+    {
+        "whole": pd.array([None if i % 7 == 3 else i for i in range(50)], dtype="Int64"),
+        "late": pd.Series([None] * 40 + [0.5] * 10),
+        "mixed": [str(i) for i in range(45)] + ["1.5"] * 5,
+        "word": [None if i % 11 == 0 else f"a, {i}" for i in range(50)],
+        "day": pd.to_datetime("2024-01-01") + pd.to_timedelta(range(50), unit="D"),
+        "kind": pd.Categorical(["x", "y"] * 25),
+    }
+)
+PARTS["mixed"] = PARTS["mixed"].astype(float)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv.gz", "t.parquet"])
+def test_parts_are_the_whole(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = csv.ReadOptions
+    monkeypatch.setattr(csv, "ReadOptions", lambda **options: read(block_size=256, **options))  # types change between blocks
+    path = tmp_path / name
+    text = PARTS.assign(mixed=[str(int(v)) if v == int(v) else str(v) for v in PARTS["mixed"]])
+    write_table(PARTS if name.endswith("parquet") else text, path)
+    table, whole = TableFile.open(path), read_table(path)
+    assert (table.rows, table.schema.names) == (50, list(PARTS))
+    parts = list(table.frames(8))
+    assert [len(part) for part in parts] == [8] * 6 + [2]
+    assert [part.index[0] for part in parts] == [0, 8, 16, 24, 32, 40, 48]
+    together = pd.concat([part.astype(object) for part in parts])
+    pd.testing.assert_frame_equal(together, whole.astype(object), check_dtype=False)
+    assert str(whole["whole"].dtype) == "Int64"
+    assert whole["whole"].dropna().tolist() == PARTS["whole"].dropna().tolist()
+    with table_writer(tmp_path / f"copy-{name}", table.schema) as write:
+        for part in table.frames(8):
+            write(part)
+    pd.testing.assert_frame_equal(read_table(tmp_path / f"copy-{name}"), whole)
+    if not name.endswith(".gz"):
+        write_table(whole, tmp_path / f"once-{name}")
+        if name.endswith(".csv"):
+            assert (tmp_path / f"once-{name}").read_text() == (tmp_path / f"copy-{name}").read_text()
+
+
+def test_damage_far_down_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a,b\n" + b"1,x\n" * 300_000 + b"2,\xff\n")
+    with pytest.raises(UserError, match=r"column 'b', line 300002: the text is not UTF-8"):
+        TableFile.open(path)
+    path.write_text("a,b\n" + "1,x\n" * 300_000 + "2\n")
+    with pytest.raises(UserError, match=r"line 300002 has 1 values, the first line has 2"):
+        TableFile.open(path)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
+def test_what_is_not_written_to_its_end_is_not_there(tmp_path: Path, name: str) -> None:
+    def fail() -> None:
+        with table_writer(tmp_path / name) as write:
+            write(FRAME)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert not list(tmp_path.iterdir())

@@ -1,31 +1,34 @@
 """The commands on tables: train, sample, evaluate, logprob and impute, for .csv, .tsv, .parquet and the runs made of them."""
 
+import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import pandas as pd
 import tyro
 from tyro.conf import Positional, arg
 
 from scorefield.cli.compare_tables import CompareTable
 from scorefield.cli.describe import show
-from scorefield.cli.display import say, show_records
+from scorefield.cli.display import bar, say, show_records
 from scorefield.cli.evaluate_tables import FEWEST, checked_numbers, evaluate_table
 from scorefield.data.columns import ColumnKind
-from scorefield.data.tables import check_suffix, is_table, read_table, write_table
+from scorefield.data.tables import TableFile, check_suffix, is_table, read_table, table_writer
 from scorefield.errors import UserError
 from scorefield.estimators import ScoreDensity
 from scorefield.estimators.table import FEWEST as FEWEST_ROWS
 from scorefield.experiment.sample import check_place
+from scorefield.randomness import derive_seed
 from scorefield.report import write_table_report
 from scorefield.system import default_device, write_durably
 
 MARK = "table.json"
 """what tells a run of a table from others"""
+PART = 8192
+"""rows of a table that are read, computed and written together"""
 CHECKPOINT = "training.safetensors"
 """what an interrupted training leaves"""
 
@@ -143,8 +146,11 @@ class SampleTable:
         if self.n < 1:
             raise UserError(f"-n must be at least 1, got {self.n}")
         check_out(self.out, self.overwrite)
-        drawn = ScoreDensity.load(self.run, default_device().type).sample(self.n, random_state=self.seed)
-        write_table(drawn, self.out)
+        model = ScoreDensity.load(self.run, default_device().type)
+        with rows_bar("drawing", self.n) as moved, table_writer(self.out) as write:
+            for part in model.samples(self.n, random_state=self.seed):
+                write(part)
+                moved(len(part))
         say(f"wrote {self.out}: {self.n} rows, seed {self.seed}")
         return 0
 
@@ -218,15 +224,18 @@ class LogProbTable:
 
     def __call__(self) -> int:
         check_out(self.out, self.overwrite)
-        model, frame = ScoreDensity.load(self.run, default_device().type), read_table(self.data)
+        model, table, odd = ScoreDensity.load(self.run, default_device().type), TableFile.open(self.data), 0
         for name in ("log_density", "se", "anomaly_pvalue"):
-            if name in frame.columns:
+            if name in table.schema.names:
                 raise UserError(f"{self.data} has a column {name!r} already: rename it")
-        with one_line(self.data):
-            scored = frame.assign(log_density=model.score_samples(frame), se=0.0, anomaly_pvalue=model.anomaly_pvalue(frame))
-        write_table(scored, self.out)
-        share = (scored.anomaly_pvalue <= 0.05).mean()
-        say(f"wrote {self.out}: {len(scored)} rows, {share:.1%} of them with p ≤ 0.05 (ordinary: 5 %)")
+        with rows_bar("scoring", table.rows) as moved, table_writer(self.out, table.schema) as write:
+            for part in table.frames(PART):
+                with one_line(self.data, part.index[0]):
+                    p_values = model.anomaly_pvalue(part)
+                    write(part.assign(log_density=model.score_samples(part), se=0.0, anomaly_pvalue=p_values))
+                odd += int((p_values <= 0.05).sum())
+                moved(len(part))
+        say(f"wrote {self.out}: {table.rows} rows, {odd / table.rows:.1%} of them with p ≤ 0.05 (ordinary: 5 %)")
         return 0
 
 
@@ -263,27 +272,41 @@ class Impute:
         check_out(self.out, self.overwrite)
         if not (self.run / MARK).exists():
             raise UserError(f"{self.run} is no run of a table: scorefield inpaint fills images")
-        model, frame = ScoreDensity.load(self.run, default_device().type), read_table(self.data)
-        if self.draws > 1 and "draw" in frame.columns:
+        model, table, gaps = ScoreDensity.load(self.run, default_device().type), TableFile.open(self.data), 0
+        if self.draws > 1 and "draw" in table.schema.names:
             raise UserError(f"{self.data} has a column 'draw' already: rename it")
-        with one_line(self.data):
-            found = model.impute(frame, self.draws, random_state=self.seed)
-        filled = found[0] if self.draws == 1 else pd.concat([f.assign(draw=i + 1) for i, f in enumerate(found)])
-        if self.draws > 1:
-            filled = filled[["draw", *frame.columns]]
-        write_table(filled, self.out)
-        gaps = int(frame.isna().to_numpy().sum())
-        say(f"wrote {self.out}: {gaps} gaps in {len(frame)} rows filled, {self.draws} draws, seed {self.seed}")
+        with rows_bar("filling", table.rows * self.draws) as moved, table_writer(self.out, table.schema) as write:
+            for draw in range(self.draws):  # the file is read once for each, so that they stand below each other
+                for part in table.frames(PART):
+                    with one_line(self.data, part.index[0]):
+                        key = derive_seed(self.seed, "imputation of a part", draw, part.index[0])
+                        filled = model.impute(part, random_state=key)[0]
+                    if self.draws > 1:
+                        filled.insert(0, "draw", draw + 1)
+                    write(filled)
+                    gaps += int(part.isna().to_numpy().sum())
+                    moved(len(part))
+        gaps //= self.draws
+        say(f"wrote {self.out}: {gaps} gaps in {table.rows} rows filled, {self.draws} draws, seed {self.seed}")
         return 0
 
 
 @contextmanager
-def one_line(table: Path) -> Iterator[None]:
-    """What the estimator refuses of a table is the user's mistake."""
+def one_line(table: Path, before: int = 0) -> Iterator[None]:
+    """What the estimator refuses of a table is the user's mistake. So many rows were before: rows are numbered throughout."""
     try:
         yield
     except ValueError as error:
-        raise UserError(f"{table}: {' '.join(str(error).split())}") from error
+        said = re.sub(r"\brow (\d+)", lambda row: f"row {before + int(row[1])}", " ".join(str(error).split()))
+        raise UserError(f"{table}: {said}") from error
+
+
+@contextmanager
+def rows_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of rows, told how many more are done."""
+    with bar() as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda rows: progress.advance(task, rows)
 
 
 def check_out(path: Path, overwrite: bool) -> None:

@@ -197,11 +197,7 @@ class ScoreDensity(TableDensity):
                 generator = keyed_generator(seed, "imputation", draw, chunk, device=self.device)
                 filled[rows] = completed(model, torch.from_numpy(z[rows]).to(self.device), steps, generator).cpu().numpy()
             drawn = encoding.decode(filled)
-            complete = frame.copy()
-            for name in frame.columns:
-                gaps = frame[name].isna()
-                if gaps.any():
-                    complete[name] = frame[name].where(~gaps, drawn[name])
+            complete = frame.assign(**{name: filled_in(values, drawn[name]) for name, values in frame.items()})
             found.append(complete if isinstance(X, pd.DataFrame) or hasattr(X, "to_pandas") else complete.to_numpy(np.float64))
         return found
 
@@ -249,15 +245,12 @@ class ScoreDensity(TableDensity):
     def _score(self, z: Tensor) -> Tensor:
         return score_of(self._placed(), z.to(self.device), self.parts_.sigma_range[0]).cpu()
 
-    def _drawn(self, n: int, seed: int) -> np.ndarray:
-        ordinary = self._placed(tails=False)
-        sampler, parts = Heun(steps=self.parts_.flow_steps, sigma_range=self.parts_.sigma_range), []
-        for chunk in range(-(-n // CHUNK)):
-            generator = keyed_generator(seed, "samples of a table", chunk, device=self.device)
-            start = ordinary.mixture.sample(CHUNK, self.parts_.sigma_range[1], generator=generator)
-            *_, state = sampler(ordinary, start, generator=generator)
-            parts.append(state.x.cpu().numpy())
-        return np.concatenate(parts)[:n]
+    def _drawn(self, seed: int, chunk: int) -> np.ndarray:
+        ordinary, levels = self._placed(tails=False), self.parts_.sigma_range
+        generator = keyed_generator(seed, "samples of a table", chunk, device=self.device)
+        start = ordinary.mixture.sample(CHUNK, levels[1], generator=generator)
+        *_, state = Heun(steps=self.parts_.flow_steps, sigma_range=levels)(ordinary, start, generator=generator)
+        return state.x.cpu().numpy()
 
     def anomaly_score(self, X: Any) -> np.ndarray:
         """How far rows move when noise is added and taken away by the model `(n,)`: higher is more anomalous.
@@ -285,6 +278,16 @@ class ScoreDensity(TableDensity):
                     total += np.nanmean(((part - denoised) / self.spreads_) ** 2, 1)
             out.append(total / (LEVELS * NOISES))
         return np.concatenate(out)
+
+
+def filled_in(values: pd.Series, drawn: pd.Series) -> pd.Series:
+    """A column whose missing values are those drawn, of its own type where that can hold them."""
+    gaps = values.isna()
+    if not gaps.any():
+        return values
+    if pd.api.types.is_integer_dtype(values) and not pd.api.types.is_integer_dtype(drawn):
+        values = values.astype(np.float64)
+    return values.where(~gaps, drawn)
 
 
 def spreads_of(x: np.ndarray) -> np.ndarray:

@@ -185,14 +185,11 @@ class EnergyDensity(TableDensity):
     def _score(self, z: Tensor) -> Tensor:
         return self.model_.score(z, self.partition_.sigma)
 
-    def _drawn(self, n: int, seed: int) -> np.ndarray:
-        sampler, parts = Heun(steps=int(self.flow_steps), sigma_range=self._levels()), []
-        for chunk in range(-(-n // CHUNK)):
-            generator = keyed_generator(seed, "samples of a table", chunk)
-            start = self.model_.gaussian.sample(CHUNK, self._levels()[1], generator=generator)
-            *_, state = sampler(self.model_, start, generator=generator)
-            parts.append(state.x.numpy())
-        return np.concatenate(parts)[:n]
+    def _drawn(self, seed: int, chunk: int) -> np.ndarray:
+        levels, generator = self._levels(), keyed_generator(seed, "samples of a table", chunk)
+        start = self.model_.gaussian.sample(CHUNK, levels[1], generator=generator)
+        *_, state = Heun(steps=int(self.flow_steps), sigma_range=levels)(self.model_, start, generator=generator)
+        return state.x.numpy()
 
 
 def check_complete(numbers: np.ndarray, name: str = "EnergyDensity") -> None:

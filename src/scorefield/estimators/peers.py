@@ -12,7 +12,7 @@ from scorefield.data.columns import ColumnKind
 from scorefield.densities import GaussianMixture
 from scorefield.estimators.energy import check_complete
 from scorefield.estimators.mixture import COUNTS, fitted_mixture
-from scorefield.estimators.table import TableDensity
+from scorefield.estimators.table import CHUNK, TableDensity
 from scorefield.interfaces import grad_log_density
 from scorefield.randomness import derive_seed, keyed_generator
 
@@ -67,8 +67,8 @@ class KernelTable(Peer):
     def _log_density(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(self.density_.score_samples(z))
 
-    def _drawn(self, n: int, seed: int) -> np.ndarray:
-        return np.asarray(self.density_.sample(n, random_state=derive_seed(seed, "samples of a table") % 2**32))
+    def _drawn(self, seed: int, chunk: int) -> np.ndarray:
+        return np.asarray(self.density_.sample(CHUNK, random_state=derive_seed(seed, "samples of a table", chunk) % 2**32))
 
 
 class MixtureTable(Peer):
@@ -83,8 +83,8 @@ class MixtureTable(Peer):
     def _score(self, z: Tensor) -> Tensor:
         return self.density_.score(z)
 
-    def _drawn(self, n: int, seed: int) -> np.ndarray:
-        return self.density_.sample(n, generator=keyed_generator(seed, "samples of a table")).numpy()
+    def _drawn(self, seed: int, chunk: int) -> np.ndarray:
+        return self.density_.sample(CHUNK, generator=keyed_generator(seed, "samples of a table", chunk)).numpy()
 
 
 class SplineFlowTable(Peer):
@@ -117,7 +117,7 @@ class SplineFlowTable(Peer):
         return grad_log_density(self.flow_().log_prob, z)
 
     @torch.no_grad()
-    def _drawn(self, n: int, seed: int) -> np.ndarray:
+    def _drawn(self, seed: int, chunk: int) -> np.ndarray:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "samples of a table"))  # zuko takes no generator
-            return self.flow_().sample((n,)).numpy()
+            torch.manual_seed(derive_seed(seed, "samples of a table", chunk))  # zuko takes no generator
+            return self.flow_().sample((CHUNK,)).numpy()

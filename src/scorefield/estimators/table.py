@@ -3,6 +3,7 @@
 Reference: Vovk et al. 2005 (conformal p-values).
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from scorefield.randomness import derive_seed
 
 FEWEST = 3
 """rows"""
+ROUNDING = 1e-9
+"""relative, of scores"""
 CHUNK = 1024
 """rows that are computed together"""
 
@@ -68,8 +71,8 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """The gradient of the same `(n, d)`."""
         raise NotImplementedError
 
-    def _drawn(self, n: int, seed: int) -> np.ndarray:
-        """New rows `(n, d)`."""
+    def _drawn(self, seed: int, chunk: int) -> np.ndarray:
+        """New rows `(CHUNK, d)`, others for each chunk."""
         raise NotImplementedError
 
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,12 +132,17 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Any:
         """New rows: an array if it was fitted on one, else a pandas data frame with the columns of the table."""
+        frame = pd.concat(self.samples(n_samples, random_state), ignore_index=True)
+        return frame if hasattr(self, "feature_names_in_") else frame.to_numpy()
+
+    def samples(self, n_samples: int, random_state: int | np.random.RandomState | None = None) -> Iterator[pd.DataFrame]:
+        """The same rows in data frames of at most 1,024, each drawn when it is asked for."""
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}")
         seed = self.seed_ if random_state is None else seed_of(random_state)
-        frame = self.encoding_.decode(self._drawn(n_samples, seed))
-        return frame if hasattr(self, "feature_names_in_") else frame.to_numpy()
+        for chunk, start in enumerate(range(0, n_samples, CHUNK)):
+            yield self.encoding_.decode(self._drawn(seed, chunk)[: n_samples - start])
 
     def stein_score(self, X: Any) -> np.ndarray:
         """∇ log p `(n, d)` in the units of the table, a column for each modelled one; of discrete ones with their noise.
@@ -152,9 +160,12 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return self._anomaly(self.encoding_.dequantised(self._numbers(X), self.seed_))
 
     def anomaly_pvalue(self, X: Any) -> np.ndarray:
-        """(1 + #{calibration rows at least as anomalous})/(n + 1) `(n,)`: below α for a share of at most α of ordinary rows."""
+        """(1 + #{calibration rows at least as anomalous})/(n + 1) `(n,)`: below α for a share of at most α of ordinary rows.
+
+        Scores that differ by rounding, as in another batch, count as equal.
+        """
         scores, calibration = self.anomaly_score(X), self.calibration_scores_
-        as_bad = len(calibration) - np.searchsorted(calibration, scores, side="left")
+        as_bad = len(calibration) - np.searchsorted(calibration, scores - ROUNDING * np.abs(scores), side="left")
         return (1 + as_bad) / (len(calibration) + 1)
 
     def __sklearn_tags__(self) -> Any:
