@@ -349,7 +349,7 @@ def test_images_without_classes(refused: Refused, tmp_path: Path) -> None:
         ("cut.npz", lambda p: (np.savez(p, x=np.ones((300, 2))), p.write_bytes(p.read_bytes()[:900])), ["cut.npz"]),
         ("cut-idx3-ubyte", lambda p: p.write_bytes(idx(30)[:500]), ["cut-idx3-ubyte"]),
         ("cut-idx3-ubyte.gz", lambda p: p.write_bytes(gzip.compress(idx(30))[:300]), ["cut-idx3-ubyte.gz"]),
-        ("table.csv", lambda p: p.write_text("a,b\n1,2\n"), ["table.csv", "at least 3 rows"]),
+        ("table.csv", lambda p: p.write_text("a,b\n1,2\n"), ["table.csv", "at least 4 rows"]),
         ("notes.txt", lambda p: p.write_text("hello"), ["notes.txt"]),
     ],
     ids=lambda value: value if isinstance(value, str) else None,

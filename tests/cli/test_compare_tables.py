@@ -66,11 +66,18 @@ def test_what_is_done_is_kept(table: Path, tmp_path: Path, capsys: pytest.Captur
     assert "other data or another seed" in capsys.readouterr().err
 
 
-def test_gaps_are_for_the_score_alone(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gaps_are_for_the_score_alone(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame = pd.read_csv(table)
     frame.loc[::7, "b"] = np.nan
     frame.to_csv(table, index=False)
-    assert main(["compare", str(table), *QUICK, "--out", str(tmp_path / "out")]) == 0
+    assert main(["compare", str(table), *QUICK, "--out", str(tmp_path / "out")]) == 2
+    assert "row 0 has missing values, which only score takes: add it to --families" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("scorefield.estimators.density.default_steps", lambda rows: 0)
+    assert main(["compare", str(table), *QUICK, "score", "--out", str(tmp_path / "out")]) == 0
+    assert content(tmp_path / "out").keys() == {"score"}
     assert "kernel is not applicable: row" in capsys.readouterr().out
     assert "mixture is not applicable" in (tmp_path / "out" / "compare.html").read_text()
 

@@ -11,6 +11,7 @@ import pytest
 
 from scorefield.cli import main
 from scorefield.cli.tables import concerns_table
+from scorefield.estimators import ScoreDensity
 from scorefield.estimators.training import Learning
 
 
@@ -190,7 +191,36 @@ def test_ctrl_c_keeps_what_is_trained_and_resume_goes_on(
     assert main([*command, "run", "--resume", "--seed", "1"]) == 2
     assert "belongs to other rows or settings" in said()
     assert main([*command, "run", "--resume"]) == 0
-    assert sorted(p.name for p in Path("run").iterdir()) == ["config.json", "model.safetensors", "table.json"]
+    assert sorted(p.name for p in Path("run").iterdir()) == ["config.json", "model.safetensors"]
     assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
     assert main([*command, "new", "--resume"]) == 2
     assert "holds no interrupted training of a table" in said()
+
+
+def test_an_interrupted_training_is_no_density_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    Path("run/training.safetensors").touch()
+    people().to_csv("people.csv", index=False)
+    for command in (["sample", "run", "--out", "x.csv"], ["logprob", "run", "people.csv", "--out", "x.csv"]):
+        assert main(command) == 2
+        assert "go on by scorefield train TABLE --out run --resume" in said()
+    assert not Path("x.csv").exists()
+
+
+def test_the_commands_take_what_the_estimator_saved(tmp_path: Path, said: Callable[[], str]) -> None:
+    ScoreDensity(steps=0).fit(people()).save(tmp_path / "density")
+    assert main(["sample", str(tmp_path / "density"), "-n", "5", "--out", str(tmp_path / "x.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "x.csv")) == 5
+
+
+def test_interrupted_scoring_does_not_promise_to_go_on(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    people().to_csv(tmp_path / "people.csv", index=False)
+    monkeypatch.setattr(ScoreDensity, "score_samples", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert main(["logprob", str(run), str(tmp_path / "people.csv"), "--out", str(tmp_path / "x.csv")]) == 130
+    assert said().strip().endswith("interrupted; nothing was left half written")
+    assert [p.name for p in tmp_path.iterdir()] == ["people.csv"]

@@ -110,3 +110,12 @@ def test_text_among_numbers_is_a_mistake_not_a_category() -> None:
         inferred(values)
     assert inferred(values, "categorical").kind == "categorical"
     assert inferred(pd.Series(["7", "x", "y", "x"], name="a")).kind == "categorical"
+
+
+def test_values_that_are_no_single_ones_and_numbers_on_no_grid_are_named() -> None:
+    with pytest.raises(UserError, match="column 'v', row 2: a value of type list; values must be numbers, dates or text"):
+        infer(pd.DataFrame({"v": ["a", "b", ["c"]]}))
+    numbers = pd.DataFrame({"v": np.random.default_rng(0).normal(size=20)})
+    with pytest.raises(UserError, match="column 'v' cannot be integer: its values are no multiples of a step"):
+        infer(numbers, {"v": "integer"})
+    assert infer(numbers.round(2), {"v": "integer"})[0].resolution == pytest.approx(0.01)

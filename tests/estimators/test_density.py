@@ -315,7 +315,7 @@ def test_what_is_no_table_for_it_is_refused(fitted: ScoreDensity) -> None:
     for bad, words in (
         (np.array([[1.5, 2.5], [np.nan, np.nan], [0.1, 0.2], [3.0, 1.0]]), "row 1 has no values: leave it out"),
         (np.ones((20, 2)), "every column is constant"),
-        (np.array([[0.5, 1.5]]), "a density needs at least 3 rows, to train and to be judged; n_samples = 1"),
+        (np.array([[0.5, 1.5]]), "a density needs at least 4 rows, to train and to be judged; n_samples = 1"),
     ):
         with pytest.raises(UserError, match=words):
             ScoreDensity().fit(bad)

@@ -32,12 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"scorefield: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt as stop:
-        goes_on = arguments[:1] in (["evaluate"], ["logprob"], ["compare"])
-        kept = " and what is computed is kept: the same command goes on" if goes_on else ""
+        kept = " and what is computed is kept: the same command goes on" if is_kept(arguments) else ""
         print(f"scorefield: interrupted; nothing was left half written{kept}", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         return 1
+
+
+def is_kept(arguments: Sequence[str]) -> bool:
+    """Whether a command, when it is interrupted, keeps what it has computed for the next time."""
+    from scorefield.cli.tables import is_table_run
+
+    return arguments[:1] == ["compare"] or (arguments[:1] in (["evaluate"], ["logprob"]) and not is_table_run(arguments[1:]))
 
 
 @contextmanager

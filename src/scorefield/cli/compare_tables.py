@@ -67,6 +67,12 @@ class CompareTable:
         folder = self.out or Path("runs") / f"compare-{self.data.name.partition('.')[0]}"
         if len(frame) < FEWEST:
             raise UserError(f"{self.data}: at least {FEWEST} rows are needed to compare, got {len(frame)}")
+        torn = np.flatnonzero(frame.isna().any(axis=1))
+        if len(torn) and "score" not in families:
+            raise UserError(
+                f"{self.data}: row {torn[0]} has missing values, which only score takes: add it to --families, or fill them by "
+                "scorefield impute"
+            )
         print_of_data = hashlib.sha256(self.data.read_bytes()).hexdigest()
         plan = {"data": self.data.name, "sha256": print_of_data, "rows": len(frame), "seed": self.seed, "held_out": TEST}
         begin(folder, plan)

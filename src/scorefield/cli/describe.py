@@ -25,7 +25,7 @@ class Describe:
     """Show what the columns of TABLE are taken for.
 
     Kinds are continuous, positive, bounded, integer, binary, categorical, datetime and constant.
-    In Python `ScoreDensity(columns={"name": "integer"})` says otherwise.
+    `scorefield train --columns NAME=KIND`, and in Python `ScoreDensity(columns={"NAME": "KIND"})`, say otherwise.
 
     Example: `scorefield describe people.csv`.
     """

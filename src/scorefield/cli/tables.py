@@ -1,8 +1,9 @@
 """The commands on tables: train, sample, evaluate, logprob and impute, for .csv, .tsv, .parquet and the runs made of them."""
 
+import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from scorefield.cli.compare_tables import CompareTable
 from scorefield.cli.describe import show
-from scorefield.cli.display import bar, say, show_records
+from scorefield.cli.display import rows_bar, say, show_records
 from scorefield.cli.evaluate_tables import FEWEST, checked_numbers, evaluate_table
 from scorefield.data.columns import ColumnKind
 from scorefield.data.tables import TableFile, check_suffix, is_table, read_table, table_writer
@@ -23,10 +24,8 @@ from scorefield.estimators.table import FEWEST as FEWEST_ROWS
 from scorefield.experiment.sample import check_place
 from scorefield.randomness import derive_seed
 from scorefield.report import write_table_report
-from scorefield.system import default_device, write_durably
+from scorefield.system import default_device
 
-MARK = "table.json"
-"""what tells a run of a table from others"""
 PART = 8192
 """rows of a table that are read, computed and written together"""
 CHECKPOINT = "training.safetensors"
@@ -83,10 +82,11 @@ class TrainTable:
             raise
         show(model.columns_)
         model.save(self.out)
-        write_durably(self.out / MARK, "{}\n")
-        kept = "the mixture alone" if model.model_.untouched else "a network besides"
-        say(f"{self.data}: {len(frame)} rows; a mixture of {model.parts_.components} Gaussians, {kept}; seed {self.seed}")
-        for name in ("config.json", "model.safetensors", MARK):
+        components, network = model.parts_.components, not model.model_.untouched
+        base = "one Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
+        kept = "and a network" if network else "alone (held-out rows like no network better)" if model.steps else "alone"
+        say(f"{self.data}: {len(frame)} rows; {base} {kept}; seed {self.seed}")
+        for name in ("config.json", "model.safetensors"):
             say(f"wrote {self.out / name}")
         return 0
 
@@ -146,7 +146,7 @@ class SampleTable:
         if self.n < 1:
             raise UserError(f"-n must be at least 1, got {self.n}")
         check_out(self.out, self.overwrite)
-        model = ScoreDensity.load(self.run, default_device().type)
+        model = loaded(self.run)
         with rows_bar("drawing", self.n) as moved, table_writer(self.out) as write:
             for part in model.samples(self.n, random_state=self.seed):
                 write(part)
@@ -186,7 +186,7 @@ class EvaluateTable:
             raise UserError(f"-n must be at least {FEWEST}, got {self.n}")
         if self.data is None:
             raise UserError(f"a run of a table is judged on the rows of a table: scorefield evaluate {self.run} TABLE")
-        model, frame = ScoreDensity.load(self.run, default_device().type), read_table(self.data)
+        model, frame = loaded(self.run), read_table(self.data)
         trained_on = None if self.trained_on is None else read_table(self.trained_on)
         if self.trained_on is not None:
             with one_line(self.trained_on):
@@ -224,7 +224,7 @@ class LogProbTable:
 
     def __call__(self) -> int:
         check_out(self.out, self.overwrite)
-        model, table, odd = ScoreDensity.load(self.run, default_device().type), TableFile.open(self.data), 0
+        model, table, odd = loaded(self.run), TableFile.open(self.data), 0
         for name in ("log_density", "se", "anomaly_pvalue"):
             if name in table.schema.names:
                 raise UserError(f"{self.data} has a column {name!r} already: rename it")
@@ -270,9 +270,9 @@ class Impute:
         if self.draws < 1:
             raise UserError(f"--draws must be at least 1, got {self.draws}")
         check_out(self.out, self.overwrite)
-        if not (self.run / MARK).exists():
+        if not is_table_run([str(self.run)]):
             raise UserError(f"{self.run} is no run of a table: scorefield inpaint fills images")
-        model, table, gaps = ScoreDensity.load(self.run, default_device().type), TableFile.open(self.data), 0
+        model, table, gaps = loaded(self.run), TableFile.open(self.data), 0
         if self.draws > 1 and "draw" in table.schema.names:
             raise UserError(f"{self.data} has a column 'draw' already: rename it")
         with rows_bar("filling", table.rows * self.draws) as moved, table_writer(self.out, table.schema) as write:
@@ -301,14 +301,6 @@ def one_line(table: Path, before: int = 0) -> Iterator[None]:
         raise UserError(f"{table}: {said}") from error
 
 
-@contextmanager
-def rows_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar of rows, told how many more are done."""
-    with bar() as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda rows: progress.advance(task, rows)
-
-
 def check_out(path: Path, overwrite: bool) -> None:
     """Refuses what could not be written, before any work is done."""
     check_suffix(path)
@@ -327,8 +319,24 @@ NOT_YET_OF_TABLES = ("logz", "compose", "inpaint")
 
 
 def is_table_run(arguments: Sequence[str]) -> bool:
-    """Whether one of the arguments is a run of a table."""
-    return any((Path(a) / MARK).exists() for a in arguments if not a.startswith("-"))
+    """Whether one of the arguments is a folder with the density of a table, or with an interrupted training of one."""
+    folders = [Path(a) for a in arguments if not a.startswith("-")]
+    return any((folder / CHECKPOINT).exists() or is_density(folder) for folder in folders)
+
+
+def is_density(folder: Path) -> bool:
+    """Whether `ScoreDensity.save` wrote into a folder."""
+    try:
+        return "encoding" in json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def loaded(folder: Path) -> ScoreDensity:
+    """The density in a folder, for the device there is; raises `UserError` where there is none (yet)."""
+    if (folder / CHECKPOINT).exists():
+        raise UserError(f"{folder} holds an interrupted training: go on by scorefield train TABLE --out {folder} --resume")
+    return ScoreDensity.load(folder, default_device().type)
 
 
 def concerns_table(name: str, arguments: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ likelihood has no upper limit, and is named so.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -121,6 +121,7 @@ def inferred(values: pd.Series, kind: ColumnKind | None = None) -> Column:
     known = values.dropna()
     if not len(known):
         raise UserError(f"column {name!r} has no values: leave it out")
+    check_single(known)
     if kind is None:
         kind = natural_kind(known)
     if kind == "constant":
@@ -136,6 +137,8 @@ def inferred(values: pd.Series, kind: ColumnKind | None = None) -> Column:
         order = sorted(counts.index, key=lambda value: (-counts[value], str(value)))
         return Column(name, kind, 1.0, categories=tuple(plain(v) for v in order), missing=missing)
     numbers = as_numbers(known, name)
+    if kind == "integer" and not grid_of(numbers):
+        raise UserError(f"column {name!r} cannot be integer: its values are no multiples of a step of 10⁻⁶ or more")
     if kind in ("integer", "datetime"):
         return Column(name, kind, grid_of(numbers) or 1.0, float(numbers.min()), missing=missing)
     ends = {"positive": (0.0, math.inf), "bounded": bounds_of(numbers)}.get(kind, (-math.inf, math.inf))
@@ -167,6 +170,18 @@ def natural_kind(known: pd.Series) -> ColumnKind:
     if (low, high) == (0.0, 1.0) and numbers.min() < 0.05 and numbers.max() > 0.95:
         return "bounded"
     return "positive" if numbers.min() > 0 else "continuous"
+
+
+def check_single(known: pd.Series) -> None:
+    """Raises `UserError` for lists and the like, with the first row."""
+    if known.dtype == object:
+        compound = known.map(lambda value: not isinstance(value, Hashable))
+        if compound.any():
+            row = known.index[compound][0]
+            kind = type(known[row]).__name__
+            raise UserError(
+                f"column {str(known.name)!r}, row {row}: a value of type {kind}; values must be numbers, dates or text"
+            )
 
 
 def check_no_numbers(known: pd.Series) -> None:

@@ -19,7 +19,7 @@ from scorefield.errors import UserError
 from scorefield.estimators.training import Table
 from scorefield.randomness import derive_seed
 
-FEWEST = 3
+FEWEST = 4
 """rows"""
 ROUNDING = 1e-9
 """relative, of scores"""
@@ -120,8 +120,8 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def score_samples(self, X: Any) -> np.ndarray:
         """log-density of each row `(n,)`, nats, in the units of the table.
 
-        Of discrete columns it is that of the value with uniform noise, a function of the row: on average at most the
-        logarithm of the value's probability.
+        Of discrete columns it is that of the value with uniform noise, a function of the row: if all are discrete, on average
+        at most the logarithm of the row's probability less Σ log resolution.
         """
         z, slope = self._encoded(X)
         return self._log_density(z) + np.nansum(slope, 1)
