@@ -27,6 +27,8 @@ OBJECTIVES = "tests/contracts/test_objectives.py"
 DENSITIES = "tests/densities"
 ACROSS = "tests/contracts/test_across_levels.py"
 ANNEALED = "tests/samplers/test_annealed.py"
+AT_RANDOM = "tests/estimators/test_missing_at_random.py"
+CHECKPOINT = "tests/estimators/test_checkpoint.py"
 CONTRASTIVE = "tests/objectives/test_contrastive.py"
 DENSITY = "tests/estimators/test_density.py"
 DISTRIBUTED = "tests/training/test_distributed.py"
@@ -91,6 +93,25 @@ MUTANTS = [
         "[(1,), (1,)]",
         f"{DENSITY}::test_of_the_mixtures_and_the_network_the_best_is_kept",
     ),
+    Mutant("estimators/training.py", "gaps.roll(1, 0)", "gaps", AT_RANDOM),
+    Mutant("estimators/training.py", "left_out & ~gaps, ~left_out", "left_out, ~left_out", AT_RANDOM),
+    Mutant("estimators/training.py", "chosen = left_out.any(", "chosen = scored.any(", AT_RANDOM),
+    Mutant("estimators/training.py", "            self.refill()\n", "            pass\n", AT_RANDOM),
+    Mutant("estimators/training.py", ">= PATIENCE * self", ">= 3 * PATIENCE * self", CHECKPOINT),
+    Mutant("estimators/checkpoint.py", 'self._tensors.get("filled")', "filled", CHECKPOINT),
+    Mutant("estimators/checkpoint.py", '("step", "best_step", "best_loss"))', '("step", "step", "best_loss"))', CHECKPOINT),
+    Mutant("estimators/checkpoint.py", "if said != self.fingerprint", "if False", CHECKPOINT),
+    Mutant("estimators/table.py", "scores - ROUNDING * np.abs(scores)", "scores", DENSITY),
+    Mutant("estimators/table.py", "chunk)[: n_samples - start]", "chunk)[:n_samples]", DENSITY),
+    Mutant("estimators/density.py", "(part - denoised) / self.spreads_", "part - denoised", DENSITY),
+    Mutant("estimators/density.py", "noisy + sigma**2 * score_of", "noisy + sigma * score_of", DENSITY),
+    Mutant("data/transforms.py", "(high - low) / 2) if", "high - low) if", TRANSFORMS),
+    Mutant("data/transforms.py", "            if column.resolution:\n", "            if False:\n", TRANSFORMS),
+    Mutant(
+        "data/tables.py", "pd.RangeIndex(start, start + len(frame))", "pd.RangeIndex(len(frame))", "tests/data/test_tables.py"
+    ),
+    Mutant("cli/tables.py", "before + int(row[1])", "int(row[1])", "tests/cli/test_tables.py"),
+    Mutant("cli/tables.py", 'of a part", draw, part', 'of a part", part', "tests/cli/test_tables.py"),
     Mutant("estimators/energy.py", "+ phi / level", "+ phi", ENERGY),
     Mutant("estimators/energy.py", "x * (1 + level[:, None] ** 2).rsqrt()", "x", ENERGY),
     Mutant("estimators/energy.py", "density(x, level)", "density(x, 0.0)", ENERGY),

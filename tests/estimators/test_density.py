@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scorefield.errors import UserError
 from scorefield.estimators import ScoreDensity
+from scorefield.estimators.density import COARSE, FINE, LEVELS, NOISES
 from scorefield.estimators.flow import log_densities_of
 from scorefield.estimators.mixture import TAILS
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, MixtureTrace, States
@@ -24,6 +25,7 @@ from scorefield.estimators.training import TableDenoising, validation_loss
 from scorefield.interfaces import Field
 from scorefield.jacobian_trace import Exact
 from scorefield.networks import MLPConfig
+from scorefield.randomness import keyed_generator
 
 SMALL: dict[str, Any] = {"steps": 900, "width": 64, "blocks": 2, "batch_size": 256}
 
@@ -250,6 +252,38 @@ def test_p_values_of_ordinary_rows_are_uniform_at_most(fitted: ScoreDensity) -> 
         assert (p <= level).mean() < level + 4 * spread
     far = fitted.anomaly_pvalue(np.array([[0.0, 9.0], [3.0, 0.0]]))
     assert far.max() == 1 / 201
+
+
+def test_an_anomaly_score_is_how_far_a_gaussian_s_posterior_mean_moves_a_row() -> None:
+    """x̂ = m + C (C + σ²)⁻¹ (z + σ n − m) in transformed columns, compared in standard deviations of the table's."""
+    rng = np.random.default_rng(0)
+    x = rng.multivariate_normal([5, 0], [[100, 0.6], [0.6, 0.01]], 500)
+    model = ScoreDensity(components=1, steps=0).fit(x)
+    mean, cov = model.model_.means[0].numpy(), model.model_.covariances[0].numpy()
+    half = torch.randn(NOISES // 2, 1, 2, generator=keyed_generator(0, "noises"), dtype=torch.float64).numpy()
+    z, expected = model.encoding_.encode(x)[0], np.zeros(500)
+    levels = np.geomspace(FINE, COARSE, LEVELS)
+    for sigma in levels:
+        gain = cov @ np.linalg.inv(cov + sigma**2 * np.eye(2))
+        for noise in np.concatenate([half, -half]):
+            moved = (x - model.encoding_.unwarped(mean + (z + sigma * noise - mean) @ gain.T)) / np.array([10, 0.1])
+            expected += (moved**2).mean(1) / (NOISES * LEVELS)
+    np.testing.assert_allclose(model.anomaly_score(x), expected, rtol=0.15)  # spreads of 400 rows are known to 4 %
+    assert np.allclose(model.anomaly_score(x) / expected, (model.anomaly_score(x) / expected)[0], rtol=0.1)
+
+
+def test_scores_that_differ_by_rounding_are_equally_anomalous(fitted: ScoreDensity, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, n = fitted.calibration_scores_, len(fitted.calibration_scores_)
+    for factor in (1 - 1e-13, 1.0, 1 + 1e-13):
+        monkeypatch.setattr(fitted, "anomaly_score", lambda x, factor=factor: scores * factor)
+        np.testing.assert_array_equal(fitted.anomaly_pvalue(None), (1 + np.arange(n, 0, -1)) / (n + 1))
+
+
+def test_samples_come_in_parts(fitted: ScoreDensity) -> None:
+    parts = list(fitted.samples(2500, random_state=5))
+    assert [len(part) for part in parts] == [1024, 1024, 452]
+    np.testing.assert_array_equal(np.concatenate(parts), fitted.sample(2500, random_state=5))
+    assert len(np.unique(np.concatenate(parts), axis=0)) == 2500
 
 
 def test_discrete_columns_have_probabilities() -> None:
