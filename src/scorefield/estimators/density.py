@@ -32,6 +32,8 @@ from scorefield.randomness import keyed_generator
 from scorefield.samplers import Heun
 from scorefield.system import write_durably
 
+MOST = 10_000
+"""training rows, at most, that mixtures of many Gaussians are fitted to, which takes long"""
 LEVELS = 10
 """noise levels of the anomaly score, from `FINE` to `COARSE`"""
 FINE, COARSE = 0.05, 2.0
@@ -152,7 +154,10 @@ class ScoreDensity(TableDensity):
         if rows.weights is not None:
             train = train[resampled(rows.weights, rows.seed)]
         asked = [(1,), COUNTS] if self.components == "auto" else [(int(self.components),)]
-        found = [fitted_mixture_with_gaps(train, validation, counts, rows.seed) for counts in asked]
+        found = [
+            fitted_mixture_with_gaps(train if counts == (1,) else train[:MOST], validation, counts, rows.seed)
+            for counts in asked
+        ]
         bases = found[:1] if len(found[-1].weights) == 1 else found
         return [with_tails(base, len(train)) for base in bases]
 
