@@ -77,7 +77,8 @@ def sync(path: Path) -> None:
 class Interruption:
     """Ctrl-C or SIGTERM while the block runs sets `signal_number` instead of stopping; a second Ctrl-C stops at once.
 
-    Outside the main thread signals cannot be caught, and the block runs as if this were not there.
+    Signals that are ignored, as Ctrl-C is in a shell's background jobs, stay ignored. Outside the main thread signals cannot be
+    caught, and the block runs as if this were not there.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         with suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -129,7 +129,7 @@ def test_columns_are_described(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["sample", "{run}", "--out", "x.png"], "x.png is no name of a table"),
         (["sample", "{run}", "-n", "0", "--out", "x.csv"], "-n must be at least 1"),
         (["logprob", "{run}", "{bad}", "--out", "x.csv"], "column 'town', row 1: 'z' was not seen in fitting"),
-        (["logprob", "{run}", "{few}", "--out", "x.csv"], "feature names should match those that were passed during fit"),
+        (["logprob", "{run}", "{few}", "--out", "x.csv"], "column 'age' is missing: the model was fitted on age, income"),
         (["impute", "{run}", "{p}", "--draws", "0", "--out", "x.csv"], "--draws must be at least 1"),
         (["impute", ".", "{p}", "--out", "x.csv"], "is no run of a table"),
     ],

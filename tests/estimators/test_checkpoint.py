@@ -63,6 +63,8 @@ def test_it_goes_on_bit_for_bit(
     monkeypatch.setattr(ScoreDensity, "_bases", lambda *_: pytest.fail("the mixtures are kept, too"))
     resumed = density(file).fit(rows())
     assert done[0] == STEPS
+    assert file.exists()
+    resumed.save(tmp_path / "density")
     assert not file.exists()
     for name, value in whole.model_.state_dict().items():
         assert torch.equal(value, resumed.model_.state_dict()[name]), name

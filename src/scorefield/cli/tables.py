@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import pyarrow as pa
 import tyro
 from tyro.conf import Positional, arg
 
@@ -228,6 +229,7 @@ class LogProbTable:
         for name in ("log_density", "se", "anomaly_pvalue"):
             if name in table.schema.names:
                 raise UserError(f"{self.data} has a column {name!r} already: rename it")
+        check_names(self.data, table.schema.names, model)
         with rows_bar("scoring", table.rows) as moved, table_writer(self.out, table.schema) as write:
             for part in table.frames(PART):
                 with one_line(self.data, part.index[0]):
@@ -275,7 +277,11 @@ class Impute:
         model, table, gaps = loaded(self.run), TableFile.open(self.data), 0
         if self.draws > 1 and "draw" in table.schema.names:
             raise UserError(f"{self.data} has a column 'draw' already: rename it")
-        with rows_bar("filling", table.rows * self.draws) as moved, table_writer(self.out, table.schema) as write:
+        check_names(self.data, table.schema.names, model)
+        with (
+            rows_bar("filling", table.rows * self.draws) as moved,
+            table_writer(self.out, kept_types(table.schema, model)) as write,
+        ):
             for draw in range(self.draws):  # the file is read once for each, so that they stand below each other
                 for part in table.frames(PART):
                     with one_line(self.data, part.index[0]):
@@ -297,7 +303,8 @@ def one_line(table: Path, before: int = 0) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        said = re.sub(r"\brow (\d+)", lambda row: f"row {before + int(row[1])}", " ".join(str(error).split()))
+        said = " ".join(str(error).split())
+        said = re.sub(r"^(column '.*?', )?row (\d+)", lambda m: f"{m[1] or ''}row {before + int(m[2])}", said, count=1)
         raise UserError(f"{table}: {said}") from error
 
 
@@ -327,9 +334,33 @@ def is_table_run(arguments: Sequence[str]) -> bool:
 def is_density(folder: Path) -> bool:
     """Whether `ScoreDensity.save` wrote into a folder."""
     try:
-        return "encoding" in json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError, TypeError):
+        found = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
         return False
+    return isinstance(found, dict) and {"encoding", "flow_steps"} <= found.keys()
+
+
+def check_names(table: Path, names: Sequence[str], model: ScoreDensity) -> None:
+    """Raises `UserError` for other columns than those of the model, or in another order."""
+    known = [c.name for c in model.encoding_.columns]
+    for name in known:
+        if name not in names:
+            raise UserError(f"{table}: column {name!r} is missing: the model was fitted on {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{table}: column {name!r} was not there in fitting: leave it out")
+    if [*names] != known:
+        raise UserError(f"{table}: the columns are in another order than in fitting: {', '.join(known)}")
+
+
+def kept_types(schema: pa.Schema, model: ScoreDensity) -> pa.Schema:
+    """The types of columns that hold what the model draws: a column without values, or with decimals now, has others."""
+    fractions = {c.name for c in model.encoding_.columns if c.kind in ("continuous", "positive", "bounded")}
+    return pa.schema(
+        field
+        for field in schema
+        if not pa.types.is_null(field.type) and not (pa.types.is_integer(field.type) and field.name in fractions)
+    )
 
 
 def loaded(folder: Path) -> ScoreDensity:

@@ -12,8 +12,9 @@ likelihood has no upper limit, and is named so.
 """
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +56,12 @@ class Column:
     """values that occur in many rows although the column is continuous"""
     missing: float = 0.0
     """share of the rows"""
+    zone: str = ""
+    """time zone of dates that have one"""
+    dated: bool = False
+    """whether a constant is a date"""
+    copy_of: str = ""
+    """another column that has the same value in every row"""
 
     def __post_init__(self) -> None:
         if not self.ends[0] < self.ends[1]:
@@ -71,6 +78,8 @@ class Column:
             said.append(f"many rows are exactly {shown}: such atoms let the likelihood grow without limit")
         if self.kind == "constant":
             said.append(f"always {self.categories[0]}: left out of the model")
+        if self.copy_of:
+            said.append(f"the same as {self.copy_of} in every row: left out of the model")
         if self.missing:
             said.append(f"{self.missing:.1%} missing")
         return "; ".join(said)
@@ -94,6 +103,9 @@ def as_frame(x: Any) -> pd.DataFrame:
     if not len(frame) or not len(frame.columns):
         raise UserError(f"the table is empty: {len(frame)} rows, {len(frame.columns)} columns")
     frame = frame.reset_index(drop=True)
+    for name, values in frame.items():
+        if values.dtype == object and isinstance(values.dropna().iloc[:1].squeeze(), date):
+            frame[name] = pd.to_datetime(values)
     frame.columns = [str(name) for name in frame.columns]
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
@@ -112,7 +124,15 @@ def infer(frame: pd.DataFrame, overrides: dict[str, ColumnKind] | None = None) -
     for name in overrides:
         if name not in frame.columns:
             raise UserError(f"there is no column {name!r}: choose from {', '.join(frame.columns)}")
-    return [inferred(frame[name], overrides.get(name)) for name in frame.columns]
+    found = [inferred(frame[name], overrides.get(name)) for name in frame.columns]
+    return [replace(c, copy_of="" if c.name in overrides else original(frame, found[:i], c)) for i, c in enumerate(found)]
+
+
+def original(frame: pd.DataFrame, others: Sequence[Column], column: Column) -> str:
+    """The first of the other columns that has the same values, gaps included; "" if none has."""
+    if column.kind == "constant":
+        return ""
+    return next((c.name for c in others if c.kind == column.kind and frame[c.name].equals(frame[column.name])), "")
 
 
 def inferred(values: pd.Series, kind: ColumnKind | None = None) -> Column:
@@ -127,7 +147,9 @@ def inferred(values: pd.Series, kind: ColumnKind | None = None) -> Column:
     if kind == "constant":
         if known.nunique() > 1:
             raise UserError(f"column {name!r} cannot be constant: it has {known.nunique()} values")
-        return Column(name, "constant", categories=(plain(known.iloc[0]),), missing=missing)
+        return Column(
+            name, "constant", categories=(kept(known.iloc[0]),), missing=missing, dated=isinstance(known.iloc[0], date)
+        )
     if kind in ("binary", "categorical"):
         counts = known.value_counts()
         if kind == "binary" and len(counts) > 2:
@@ -135,12 +157,12 @@ def inferred(values: pd.Series, kind: ColumnKind | None = None) -> Column:
         if len(counts) > MOST_CATEGORIES:
             raise UserError(f"column {name!r} has {len(counts)} categories, more than {MOST_CATEGORIES}: leave it out")
         order = sorted(counts.index, key=lambda value: (-counts[value], str(value)))
-        return Column(name, kind, 1.0, categories=tuple(plain(v) for v in order), missing=missing)
+        return Column(name, kind, 1.0, categories=tuple(kept(v) for v in order), missing=missing)
     numbers = as_numbers(known, name)
-    if kind == "integer" and not grid_of(numbers):
+    if kind == "integer" and not grid_of(numbers) and not np.array_equal(numbers, np.round(numbers)):
         raise UserError(f"column {name!r} cannot be integer: its values are no multiples of a step of 10⁻⁶ or more")
     if kind in ("integer", "datetime"):
-        return Column(name, kind, grid_of(numbers) or 1.0, float(numbers.min()), missing=missing)
+        return Column(name, kind, grid_of(numbers) or 1.0, float(numbers.min()), missing=missing, zone=zone_of(known))
     ends = {"positive": (0.0, math.inf), "bounded": bounds_of(numbers)}.get(kind, (-math.inf, math.inf))
     if not ends[0] < numbers.min() <= numbers.max() < ends[1]:
         raise UserError(f"column {name!r} cannot be {kind}: it has values outside ({ends[0]:g}, {ends[1]:g})")
@@ -173,11 +195,12 @@ def natural_kind(known: pd.Series) -> ColumnKind:
 
 
 def check_single(known: pd.Series) -> None:
-    """Raises `UserError` for lists and the like, with the first row."""
-    if known.dtype == object:
-        compound = known.map(lambda value: not isinstance(value, Hashable))
-        if compound.any():
-            row = known.index[compound][0]
+    """Raises `UserError` for lists, durations and the like, with the first row."""
+    if pd.api.types.is_timedelta64_dtype(known) or known.dtype == object:
+        wrong = ~known.map(lambda value: isinstance(value, str | bool | int | float | np.generic | date)).to_numpy(bool)
+        wrong |= pd.api.types.is_timedelta64_dtype(known)
+        if wrong.any():
+            row = known.index[wrong][0]
             kind = type(known[row]).__name__
             raise UserError(
                 f"column {str(known.name)!r}, row {row}: a value of type {kind}; values must be numbers, dates or text"
@@ -256,6 +279,16 @@ def bounds_of(numbers: np.ndarray) -> tuple[float, float]:
             return 0.0, top
     margin = (high - low) / len(numbers)
     return low - margin, high + margin
+
+
+def kept(value: Any) -> Any:
+    """A value as JSON has it: dates are text."""
+    return value.isoformat() if isinstance(value, date) else plain(value)
+
+
+def zone_of(known: pd.Series) -> str:
+    """The time zone of a column of dates, "" without one."""
+    return str(known.dtype.tz) if isinstance(known.dtype, pd.DatetimeTZDtype) else ""
 
 
 def plain(value: Any) -> Any:

@@ -25,6 +25,11 @@ INTEGERS = {
 """pandas' types of whole numbers that may be missing, by Arrow's"""
 
 
+def suffix_of(path: Path) -> str:
+    """Whatever its case."""
+    return path.suffix.lower()
+
+
 def is_table(source: str) -> bool:
     """Whether a source's name is that of a table."""
     return source.lower().endswith(SUFFIXES)
@@ -40,7 +45,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     check_there(path)
     with reading(path):
-        table = parquet.read_table(path) if path.suffix == ".parquet" else read_text(path)
+        table = parquet.read_table(path) if suffix_of(path) == ".parquet" else read_text(path)
     check_shape(path, table.column_names, table.num_rows)
     return as_pandas(table)
 
@@ -59,7 +64,7 @@ class TableFile:
         """Look at all of a text file once; raises `UserError` as `read_table` does (damaged Parquet may be noticed later)."""
         check_there(path)
         with reading(path):
-            if path.suffix == ".parquet":
+            if suffix_of(path) == ".parquet":
                 file = parquet.ParquetFile(path)
                 schema, rows = file.schema_arrow, file.metadata.num_rows
             else:
@@ -80,15 +85,19 @@ class TableFile:
                     yield frame
 
     def _batches(self, most: int) -> Iterator[pa.RecordBatch]:
-        if self.path.suffix == ".parquet":
+        if suffix_of(self.path) == ".parquet":
             return iter(parquet.ParquetFile(self.path).iter_batches(most))
         return iter(opened_text(self.path, dict(zip(self.schema.names, self.schema.types, strict=True))))
 
 
 def as_pandas(table: pa.Table) -> pd.DataFrame:
-    """A data frame; whole numbers stay whole where some are missing."""
-    frame = table.to_pandas(date_as_object=False)
+    """A data frame; whole numbers stay whole where some are missing, and an index that has a name is a column."""
+    nameless = [name for name in table.column_names if re.fullmatch(r"__index_level_\d+__", name)]
+    table = table.drop_columns(nameless)
+    frame = table.to_pandas(date_as_object=False, ignore_metadata=True)
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if pa.types.is_decimal(kind):
+            frame[name] = frame[name].astype(float)
         if pa.types.is_integer(kind) and table.column(name).null_count:
             frame[name] = table.column(name).to_pandas(types_mapper={kind: INTEGERS[str(kind)]}.get)
     return frame
@@ -114,7 +123,9 @@ def check_there(path: Path) -> None:
 
 
 def check_shape(path: Path, names: list[str], rows: int) -> None:
-    """Raises `UserError` for a table without rows, and for columns of the same name."""
+    """Raises `UserError` for a table without rows, for columns of the same name, and for what is separated otherwise."""
+    if len(names) == 1 and ";" in names[0] and suffix_of(path) != ".parquet":
+        raise UserError(f"{path} seems to be separated by semicolons: save it with {', '.join(('commas', 'tabs'))}")
     if not rows:
         raise UserError(f"{path} has no rows")
     if len(set(names)) < len(names):
@@ -140,7 +151,7 @@ def table_writer(path: Path, schema: pa.Schema | None = None) -> Iterator[Callab
         UserError, RunError: as `write_table` and `written_aside`.
     """
     check_suffix(path)
-    written = parquet_parts if path.suffix == ".parquet" else text_parts
+    written = parquet_parts if suffix_of(path) == ".parquet" else text_parts
     with written_aside(path) as aside, written(path, aside, schema) as write:
         yield write
 
@@ -169,15 +180,18 @@ def parquet_parts(path: Path, aside: Path, schema: pa.Schema | None) -> Iterator
 
 @contextmanager
 def text_parts(path: Path, aside: Path, schema: pa.Schema | None) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """For CSV and TSV, packed where `path` says so."""
-    packed = path.suffix == ".gz"
-    with (
-        gzip.open(aside, "wt", encoding="utf-8", newline="")
-        if packed
-        else open(aside, "w", encoding="utf-8", newline="") as file
-    ):
-        delimiter = delimiter_of(path)
-        yield lambda frame: frame.to_csv(file, sep=delimiter, index=False, header=file.tell() == 0)
+    """For CSV and TSV, packed where the name says so; moments of a schema are written alike in all parts."""
+    opened = gzip.open if suffix_of(path) == ".gz" else open
+    moments = [field.name for field in schema or () if pa.types.is_timestamp(field.type)]
+    with opened(aside, "wt", encoding="utf-8", newline="") as file:
+
+        def write(frame: pd.DataFrame) -> None:
+            text = {
+                name: frame[name].map(lambda v: v.isoformat(sep=" "), na_action="ignore") for name in moments if name in frame
+            }
+            frame.assign(**text).to_csv(file, sep=delimiter_of(path), index=False, header=file.tell() == 0)
+
+        yield write
 
 
 def check_suffix(path: Path) -> None:
@@ -188,12 +202,17 @@ def check_suffix(path: Path) -> None:
 
 def read_text(path: Path) -> pa.Table:
     """A CSV or TSV file, its first line being the names."""
-    return checked_text(csv.read_csv(path, **text_options(path)))
+    return checked_text(csv.read_csv(unpacked(path), **text_options(path)))
+
+
+def unpacked(path: Path) -> pa.NativeFile:
+    """The text of a file."""
+    return pa.input_stream(str(path), compression="gzip" if suffix_of(path) == ".gz" else None)
 
 
 def delimiter_of(path: Path) -> str:
     """What stands between values."""
-    return "\t" if ".tsv" in path.suffixes else ","
+    return "\t" if ".tsv" in path.name.lower() else ","
 
 
 def text_options(path: Path, **conversion: Any) -> dict[str, Any]:
@@ -209,7 +228,7 @@ def text_options(path: Path, **conversion: Any) -> dict[str, Any]:
 
 def opened_text(path: Path, types: dict[str, pa.DataType]) -> csv.CSVStreamingReader:
     """Batches of a CSV or TSV file; types that are not given are those of the first one."""
-    return csv.open_csv(path, **text_options(path, column_types=types))
+    return csv.open_csv(unpacked(path), **text_options(path, column_types=types))
 
 
 def looked_through(path: Path) -> tuple[pa.Schema, int]:
@@ -236,7 +255,7 @@ def looked_through(path: Path) -> tuple[pa.Schema, int]:
 
 def column_of(path: Path, name: str) -> pa.Table:
     """One column of a CSV or TSV file."""
-    return checked_text(csv.read_csv(path, **text_options(path, include_columns=[name])))
+    return checked_text(csv.read_csv(unpacked(path), **text_options(path, include_columns=[name])))
 
 
 def checked_text(table: pa.Table) -> pa.Table:

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from scorefield.data.columns import Column, as_numbers, plain
+from scorefield.data.columns import Column, as_numbers, check_single, kept, plain
 from scorefield.errors import UserError
 from scorefield.randomness import derive_seed
 
@@ -169,8 +169,8 @@ class Encoding:
 
     @property
     def modelled(self) -> tuple[Column, ...]:
-        """Columns that are not constant."""
-        return tuple(c for c in self.columns if c.kind != "constant")
+        """Columns that are neither constant nor copies of others."""
+        return tuple(c for c in self.columns if c.kind != "constant" and not c.copy_of)
 
     def numbers(self, frame: pd.DataFrame) -> np.ndarray:
         """The modelled columns as numbers `(n, d)`, without noise.
@@ -185,6 +185,10 @@ class Encoding:
         for column in self.columns:
             if column.kind == "constant":
                 check_constant(frame[column.name], column)
+            elif column.copy_of:
+                check_copy(frame, column)
+                known = frame[column.copy_of]
+                frame = frame.assign(**{column.copy_of: known.where(known.notna(), frame[column.name])})
         return np.stack([numbers_of(frame[c.name], c) for c in self.modelled], 1)
 
     @property
@@ -221,13 +225,21 @@ class Encoding:
         """Rows of the table from z `(n, d)`: discrete columns at their values, none beyond those seen, constants put back."""
         x = self.unwarped(z)
         for values, column, warp in zip(x.T, self.modelled, self.warps, strict=True):
-            if column.resolution:
-                np.clip(values, *warp.seen, out=values)
+            low, high = warp.seen
+            if column.resolution or {low, high} & set(column.atoms):
+                ends = (
+                    low if column.resolution or low in column.atoms else None,
+                    high if column.resolution or high in column.atoms else None,
+                )
+                np.clip(values, *ends, out=values)
         numbers = dict(zip((c.name for c in self.modelled), x.T, strict=True))
         out: dict[str, object] = {}
         for column in self.columns:
             if column.kind == "constant":
-                out[column.name] = [column.categories[0]] * len(z)
+                value = column.categories[0]
+                out[column.name] = [pd.Timestamp(value) if column.dated else value] * len(z)
+            elif column.copy_of:
+                out[column.name] = out[column.copy_of]
             else:
                 out[column.name] = decoded(numbers[column.name], column)
         return pd.DataFrame(out)
@@ -245,6 +257,7 @@ def numbers_of(values: pd.Series, column: Column) -> np.ndarray:
     """A column as numbers `(n,)`, NaN where missing; errors as in `Encoding.numbers`."""
     out = np.full(len(values), np.nan)
     known = values.dropna()
+    check_single(known)
     if column.kind in ("binary", "categorical"):
         places = {value: i for i, value in enumerate(column.categories)}
         for row, value in known.items():
@@ -268,11 +281,23 @@ def numbers_of(values: pd.Series, column: Column) -> np.ndarray:
 
 def check_constant(values: pd.Series, column: Column) -> None:
     """Raises `UserError` for another value than the constant."""
-    known = values.dropna()
-    other = known[known != column.categories[0]]
+    known, always = values.dropna(), column.categories[0]
+    other = known[known.map(kept) != always]
     if len(other):
-        row, value, always = other.index[0], other.iloc[0], column.categories[0]
+        row, value = other.index[0], kept(other.iloc[0])
         raise UserError(f"column {column.name!r}, row {row}: {value!r}, but it was always {always!r} in fitting")
+
+
+def check_copy(frame: pd.DataFrame, column: Column) -> None:
+    """Raises `UserError` where a column that was a copy of another is not; gaps are no difference."""
+    own, other = frame[column.name], frame[column.copy_of]
+    different = np.flatnonzero((own.notna() & other.notna() & (own != other)).to_numpy(bool))
+    if len(different):
+        row = different[0]
+        raise UserError(
+            f"column {column.name!r}, row {row}: {plain(own.iloc[row])!r} is not what {column.copy_of!r} has, "
+            f"{plain(other.iloc[row])!r}, as it always was in fitting"
+        )
 
 
 def decoded(x: np.ndarray, column: Column) -> object:
@@ -284,7 +309,8 @@ def decoded(x: np.ndarray, column: Column) -> object:
         return x
     rounded = column.origin + np.round((x - column.origin) / column.resolution) * column.resolution
     if column.kind == "datetime":
-        return pd.to_datetime(np.round(rounded * 1e6), unit="us")
+        moments = pd.to_datetime(np.round(rounded * 1e6), unit="us")
+        return moments.tz_localize("UTC").tz_convert(column.zone) if column.zone else moments
     whole = float(column.resolution).is_integer() and float(column.origin).is_integer()
     return rounded.astype(np.int64) if whole else np.round(rounded, 12)
 

@@ -50,7 +50,7 @@ class Checkpoint:
             return filled
         state.load_tensors(self._tensors)
         state.step, state.best_step, state.best_loss = (self._facts[k] for k in ("step", "best_step", "best_loss"))
-        return self._tensors.get("filled")
+        return self._tensors.get("filled", filled)
 
     def save(self, state: TrainState, filled: Tensor | None) -> None:
         """Write all of it, atomically."""
@@ -63,7 +63,3 @@ class Checkpoint:
         }  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(self.path, save(own, {"training": json.dumps(facts)}))
-
-    def remove(self) -> None:
-        """When it is not needed any more."""
-        self.path.unlink(missing_ok=True)

@@ -20,11 +20,11 @@ from scorefield.data.columns import ColumnKind, described
 from scorefield.data.transforms import Encoding
 from scorefield.errors import UserError
 from scorefield.estimators.checkpoint import Checkpoint
-from scorefield.estimators.flow import log_densities_of
+from scorefield.estimators.flow import CHUNK, log_densities_of
 from scorefield.estimators.imputation import completed
-from scorefield.estimators.mixture import COUNTS, TAILS, fitted_mixture_with_gaps, with_tails
+from scorefield.estimators.mixture import COUNTS, TAILS, fitted_mixture_with_gaps, rows_at_once, with_tails
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, observed_states
-from scorefield.estimators.table import CHUNK, Rows, TableDensity, resampled, seed_of
+from scorefield.estimators.table import Rows, TableDensity, resampled, seed_of
 from scorefield.estimators.training import Training, default_steps
 from scorefield.networks import MLPConfig
 from scorefield.persistence import from_json, read_weights, to_json
@@ -76,8 +76,7 @@ class ScoreDensity(TableDensity):
         random_state: an integer, or a RandomState that gives one; None is 0. The same gives the same.
         verbose: show a progress bar.
         device: where networks are computed, "cpu" or "cuda"; the fitted model is kept on the CPU.
-        checkpoint: a file in which a training is kept that Ctrl-C ends, and that the same fit goes on from; it is removed at
-            the end.
+        checkpoint: a file in which a training is kept that Ctrl-C ends, and that the same fit goes on from; `save` removes it.
 
     Attributes:
         columns_: the columns as a data frame.
@@ -126,7 +125,9 @@ class ScoreDensity(TableDensity):
         """
         rows = self._rows(X, sample_weight)
         training, table = self._training(rows), rows.table
-        checkpoint = None if self.checkpoint is None else Checkpoint(Path(self.checkpoint), training.fingerprint(table))
+        checkpoint = (
+            None if self.checkpoint is None else Checkpoint(Path(self.checkpoint), training.fingerprint(table, self.components))
+        )
         if checkpoint is None:
             self.model_ = training.best(self._bases(rows), table)
         else:
@@ -143,8 +144,6 @@ class ScoreDensity(TableDensity):
         )
         self.spreads_ = spreads_of(rows.encoding.dequantised(rows.numbers[rows.train], rows.seed))
         self._calibrated(rows)
-        if checkpoint is not None:
-            checkpoint.remove()
         return self
 
     def _bases(self, rows: Rows) -> list[MixtureParameters]:
@@ -164,6 +163,8 @@ class ScoreDensity(TableDensity):
     def _training(self, rows: Rows) -> Training:
         low, high = self.sigma_range
         steps = default_steps(len(rows.train)) if self.steps == "auto" else int(self.steps)
+        if steps < 0:
+            raise ValueError(f"steps must be at least 0, got {steps}")
         return Training(
             MLPConfig(int(self.width), int(self.blocks), frequencies=5),
             (float(low), float(high)),
@@ -195,14 +196,20 @@ class ScoreDensity(TableDensity):
         z = encoding.encode(encoding.dequantised(numbers, self.seed_))[0]
         incomplete = np.flatnonzero(np.isnan(z).any(1))
         frame, found, model, steps = self._frame(X, reset=False), [], self._placed(tails=False), self.parts_.flow_steps
+        size = min(CHUNK, rows_at_once(model.parameters_of_mixture))
         for draw in range(n_draws):
             filled = z.copy()
-            for chunk, start in enumerate(range(0, len(incomplete), CHUNK)):
-                rows = incomplete[start : start + CHUNK]
+            for chunk, start in enumerate(range(0, len(incomplete), size)):
+                rows = incomplete[start : start + size]
                 generator = keyed_generator(seed, "imputation", draw, chunk, device=self.device)
                 filled[rows] = completed(model, torch.from_numpy(z[rows]).to(self.device), steps, generator).cpu().numpy()
             drawn = encoding.decode(filled)
             complete = frame.assign(**{name: filled_in(values, drawn[name]) for name, values in frame.items()})
+            for column in encoding.columns:
+                if column.copy_of:
+                    complete[column.name] = filled_in(frame[column.name], complete[column.copy_of])
+            if isinstance(X, pd.DataFrame):
+                complete = complete.set_axis(X.index)
             found.append(complete if isinstance(X, pd.DataFrame) or hasattr(X, "to_pandas") else complete.to_numpy(np.float64))
         return found
 
@@ -217,6 +224,8 @@ class ScoreDensity(TableDensity):
         tensors |= {name: torch.from_numpy(getattr(self, f"{name}_")) for name in ("calibration_scores", "spreads")}
         write_durably(folder / "model.safetensors", save(tensors))
         write_durably(folder / "config.json", config)
+        if self.checkpoint is not None:
+            Path(self.checkpoint).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> "ScoreDensity":
@@ -290,6 +299,8 @@ def filled_in(values: pd.Series, drawn: pd.Series) -> pd.Series:
     gaps = values.isna()
     if not gaps.any():
         return values
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.cat.add_categories([v for v in drawn.unique() if v not in values.cat.categories])
     if pd.api.types.is_integer_dtype(values) and not pd.api.types.is_integer_dtype(drawn):
         values = values.astype(np.float64)
     return values.where(~gaps, drawn)

@@ -18,9 +18,10 @@ from torch import Tensor
 from scorefield.data.columns import ColumnKind
 from scorefield.densities import GaussianMixture
 from scorefield.errors import UserError
+from scorefield.estimators.flow import CHUNK
 from scorefield.estimators.mixture import fitted_mixture, with_tails
 from scorefield.estimators.residual import MixtureParameters
-from scorefield.estimators.table import CHUNK, Rows, TableDensity, resampled
+from scorefield.estimators.table import Rows, TableDensity, resampled
 from scorefield.estimators.training import Training, default_steps
 from scorefield.interfaces import Energy
 from scorefield.likelihood import Annealing, Partition, noise_path

@@ -6,9 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from scorefield.estimators.mixture import rows_at_once
 from scorefield.estimators.residual import ClosedForm, MixtureResidual, MixtureTrace, OfRows, observed_states
 from scorefield.likelihood import FlowLikelihood
 from scorefield.samplers import RungeKutta4
+
+CHUNK = 1024
+"""rows that are computed together"""
 
 
 def untrained(model: MixtureResidual) -> MixtureResidual:
@@ -53,10 +57,10 @@ class Levelled(NamedTuple):
         return self.density.score(x, sigma)
 
 
-def log_densities_of(model: MixtureResidual, x: Tensor, steps: int, chunk: int = 1024) -> Tensor:
+def log_densities_of(model: MixtureResidual, x: Tensor, steps: int) -> Tensor:
     """The same of any rows `(n, d)`, complete ones and such with gaps apart."""
     out, gaps = torch.empty(len(x), dtype=torch.float64, device=x.device), x.isnan().any(1)
-    for group in (~gaps, gaps):
-        for rows in group.nonzero()[:, 0].split(chunk):
+    for group, size in ((~gaps, CHUNK), (gaps, min(CHUNK, rows_at_once(model.parameters_of_mixture)))):
+        for rows in group.nonzero()[:, 0].split(size):
             out[rows] = log_density_of(model, x[rows], steps)
     return out

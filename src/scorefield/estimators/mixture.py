@@ -89,9 +89,14 @@ def fitted_mixture_with_gaps(
     return fitted_mixture(filled[: len(train)], filled[len(train) :], (len(found.weights),), seed)
 
 
-def drawn_gaps(mixture: MixtureParameters, rows: np.ndarray, seed: int, chunk: int = 4096) -> np.ndarray:
+def rows_at_once(mixture: MixtureParameters) -> int:
+    """How many rows may have mixtures of their own in about a gigabyte; at most 4,096."""
+    return max(1, min(4096, 2**23 // mixture.covariances.numel()))
+
+
+def drawn_gaps(mixture: MixtureParameters, rows: np.ndarray, seed: int) -> np.ndarray:
     """Rows whose NaNs are drawn from the mixture given the rest."""
-    filled = rows.copy()
+    filled, chunk = rows.copy(), rows_at_once(mixture)
     incomplete = np.flatnonzero(np.isnan(rows).any(1))
     for start in range(0, len(incomplete), chunk):
         part = incomplete[start : start + chunk]

@@ -11,8 +11,9 @@ from scorefield.baselines import fitted_spline_flow
 from scorefield.data.columns import ColumnKind
 from scorefield.densities import GaussianMixture
 from scorefield.estimators.energy import check_complete
+from scorefield.estimators.flow import CHUNK
 from scorefield.estimators.mixture import COUNTS, fitted_mixture
-from scorefield.estimators.table import CHUNK, TableDensity
+from scorefield.estimators.table import TableDensity
 from scorefield.interfaces import grad_log_density
 from scorefield.randomness import derive_seed, keyed_generator
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from scorefield.data.columns import ColumnKind, as_frame, described, infer
 from scorefield.data.transforms import Encoding, fitted_encoding
 from scorefield.errors import UserError
+from scorefield.estimators.flow import CHUNK
 from scorefield.estimators.training import Table
 from scorefield.randomness import derive_seed
 
@@ -23,8 +24,6 @@ FEWEST = 4
 """rows"""
 ROUNDING = 1e-9
 """relative, of scores"""
-CHUNK = 1024
-"""rows that are computed together"""
 
 
 class Rows(NamedTuple):
@@ -88,12 +87,16 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if len(frame) < FEWEST:
             raise UserError(f"a density needs at least {FEWEST} rows, to train and to be judged; n_samples = {len(frame)}")
         columns = infer(frame, self.columns)
-        if all(c.kind == "constant" for c in columns):
+        if all(c.kind == "constant" or c.copy_of for c in columns):
             raise UserError("every column is constant: there is nothing to model")
         self.encoding_, self.seed_, self.columns_ = fitted_encoding(frame, columns, seed), seed, described(columns)
         numbers = self.encoding_.numbers(frame)
         check_rows(numbers)
         train, validation, calibration = self._split(len(numbers), seed)
+        for column, values in zip(self.encoding_.modelled, numbers[train].T, strict=True):
+            if np.isnan(values).all():
+                few = int((~np.isnan(numbers[:, self.encoding_.modelled.index(column)])).sum())
+                raise UserError(f"column {column.name!r} has {few} values, none in a row that is trained on: leave it out")
         own = None if weights is None else weights[train]
         return Rows(self.encoding_, numbers, train, validation, calibration, own, seed)
 
@@ -157,7 +160,8 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def anomaly_score(self, X: Any) -> np.ndarray:
         """−log p for each value that is there `(n,)`, nats: higher is more anomalous."""
-        return self._anomaly(self.encoding_.dequantised(self._numbers(X), self.seed_))
+        numbers = self._numbers(X)
+        return self._anomaly(self.encoding_.dequantised(numbers, self.seed_))
 
     def anomaly_pvalue(self, X: Any) -> np.ndarray:
         """(1 + #{calibration rows at least as anomalous})/(n + 1) `(n,)`: below α for a share of at most α of ordinary rows.
@@ -191,8 +195,8 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return numbers
 
     def _encoded(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        encoding = self.encoding_
-        return encoding.encode(encoding.dequantised(self._numbers(X), self.seed_))
+        numbers = self._numbers(X)
+        return self.encoding_.encode(self.encoding_.dequantised(numbers, self.seed_))
 
 
 def seed_of(random_state: int | np.random.RandomState | None) -> int:

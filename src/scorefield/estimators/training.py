@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from scorefield.data.transforms import Encoding
 from scorefield.estimators.checkpoint import Checkpoint
-from scorefield.estimators.flow import log_densities_of
+from scorefield.estimators.flow import CHUNK, log_densities_of
 from scorefield.estimators.imputation import completed
-from scorefield.estimators.mixture import TAILS, drawn_gaps
+from scorefield.estimators.mixture import TAILS, drawn_gaps, rows_at_once
 from scorefield.estimators.residual import MixtureParameters, MixtureResidual, States, observed_states
 from scorefield.interfaces import Loss, Score
 from scorefield.networks import MLPConfig
@@ -36,13 +36,14 @@ CHECKS = 25
 """of the average on held-out rows in a training"""
 REFILLED = 2
 """checks between draws of the gaps"""
+REFILLED_ROWS = 8192
+"""whose gaps are drawn then, at most"""
 PATIENCE = 6
 """checks without a better one after which it ends"""
 SAVED_EVERY = 60.0
 """seconds"""
 DRAWS = DenoisingScoreMatching(LogUniform())
 """of levels and noises"""
-CHUNK = 1024
 Learner = TypeVar("Learner", bound=nn.Module)
 
 
@@ -70,17 +71,29 @@ class Table:
         """Without dequantisation noise, float32."""
         return torch.from_numpy(self.encoding.encode(self.train)[0]).float()
 
+    @cached_property
+    def torn(self) -> Tensor:
+        """Numbers of rows with gaps."""
+        return torch.from_numpy(np.flatnonzero(np.isnan(self.train).any(1)))
+
+    def patterns(self, size: int, generator: torch.Generator) -> Tensor:
+        """Gaps of rows that have some, drawn anew: what is missing, `(size, d)`."""
+        if not len(self.torn):
+            return torch.zeros(size, self.train.shape[1], dtype=torch.bool)
+        rows = self.torn[torch.randint(len(self.torn), (size,), generator=generator)]
+        return torch.from_numpy(np.isnan(self.train[rows.numpy()]))
+
     def drawn(self, size: int, generator: torch.Generator) -> Tensor:
         """Numbers of rows."""
         if self.chances is None:
             return torch.randint(len(self.train), (size,), generator=generator)
         return torch.multinomial(self.chances, size, replacement=True, generator=generator)
 
-    def noised(self, rows: Tensor, seed: int, step: int) -> Tensor:
+    def noised(self, rows: Tensor, seed: int, step: int, purpose: str = "dequantise") -> Tensor:
         """Standardised rows with new dequantisation noise, float32."""
         if not self.encoding.widths.any():
             return self.encoded[rows]
-        x = self.encoding.noised(self.train[rows.numpy()], seed, "dequantise", step)
+        x = self.encoding.noised(self.train[rows.numpy()], seed, purpose, step)
         return torch.from_numpy(self.encoding.encode(x)[0]).float()
 
 
@@ -109,7 +122,7 @@ class Training:
         """
         models = [self.untrained(base) for base in bases]
         if self.steps:
-            models.append(self.trained(self.untrained(bases[0]), table, checkpoint, filled_by(bases[-1], table, self.seed)))
+            models.append(self.trained(self.untrained(bases[0]), table, checkpoint, completed_by(bases[-1], table, self.seed)))
         models = [model.double().eval().requires_grad_(False).to(self.device) for model in models]
         judges = table.held_out[:JUDGES].to(self.device)
         return max(models, key=lambda model: float(log_densities_of(model, judges, self.flow_steps).mean())).cpu()
@@ -149,9 +162,12 @@ class Training:
         """Steps between looks at held-out rows."""
         return max(20, self.steps // CHECKS)
 
-    def fingerprint(self, table: Table) -> str:
-        """A digest of all that the weights depend on."""
-        settings = (self.network, self.sigma_range, self.steps, self.batch_size, self.learning_rate, self.seed, self.masked)
+    def fingerprint(self, table: Table, *others: object) -> str:
+        """A digest of all that the weights depend on, but the machine."""
+        settings = (
+            self.network, self.sigma_range, self.steps, self.batch_size, self.learning_rate, self.flow_steps, self.seed,
+            self.masked, *others,
+        )  # fmt: skip
         digest = blake2b(repr((settings, table.encoding)).encode(), digest_size=16)
         for part in (table.train, table.held_out.numpy(), table.weights):
             digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
@@ -162,15 +178,17 @@ class Learning:
     """One model on its way.
 
     Rows with gaps are learnt from complete: the gaps are drawn from their law given the rest, at first under a mixture, later,
-    and again and again, under the model itself. Which coordinates are left out has then nothing to do with the row; were a
-    model told the row's own gaps, it would learn the law of the rows that have these, which is another one where gaps depend
-    on values that are there.
+    and again and again, under the model itself. Coordinates are left out as another row's gaps are; were a model told the row's
+    own gaps, it would learn the law of the rows that have these, which is another one where gaps depend on values that are
+    there.
 
     Reference: Celeux & Diebolt 1985, Computational Statistics Quarterly 2:73 (stochastic EM); Zhang et al. 2024,
     arXiv:2405.20690 (with a diffusion).
     """
 
     def __init__(self, training: Training, model: nn.Module, table: Table, filled: Tensor | None = None) -> None:
+        if table.gaps and training.masked and filled is None:
+            raise ValueError("a table with gaps is learnt from completed rows: filled is wanted")
         self.training, self.table, self.filled = training, table, filled
         model = model.to(training.device)
         optimizer = make_optimizer("adam", model.parameters(), training.learning_rate, 0.99)
@@ -205,7 +223,7 @@ class Learning:
             gaps = x.isnan()
             x = torch.where(gaps, self.filled[rows], x)
             if with_states:
-                states = filling_states(x, gaps, gaps.roll(1, 0), generator)  # as another row's gaps are
+                states = filling_states(x, gaps, table.patterns(size, generator), generator)
         elif with_states:
             states = random_states(x, generator)
         loss = state.train_step(x, states, generator).value.mean() / x.shape[1]
@@ -224,14 +242,19 @@ class Learning:
             self.refill()
 
     def refill(self) -> None:
-        """Draw the gaps anew, under the averaged model without the components for outliers."""
+        """Draw the gaps of at most `REFILLED_ROWS` rows anew, under the averaged model without the components for outliers."""
         assert self.filled is not None
-        training, table, device = self.training, self.table, self.training.device
+        training, table, device, step = self.training, self.table, self.training.device, self.state.step
         model = cast(MixtureResidual, self.state.average).without(len(TAILS))
-        for chunk, rows in enumerate(table.encoded.isnan().any(1).nonzero()[:, 0].split(CHUNK)):
-            z = table.noised(rows, training.seed, self.state.step).to(device)
-            generator = keyed_generator(training.seed, "gaps of a table", self.state.step, chunk, device=device)
-            self.filled[rows] = completed(model, z, training.flow_steps, generator).cpu()
+        order = torch.randperm(len(table.torn), generator=keyed_generator(training.seed, "rows whose gaps are drawn", step))
+        rows = table.torn[order[:REFILLED_ROWS]]
+        if not len(rows):
+            return
+        z = table.noised(rows, training.seed, step, "dequantise, to draw gaps").to(device)
+        generator = keyed_generator(training.seed, "gaps of a table", step, device=device)
+        size = rows_at_once(model.parameters_of_mixture)
+        drawn = [completed(model, part, training.flow_steps, generator).cpu() for part in z.split(size)]
+        self.filled[rows] = torch.cat(drawn)
 
 
 def default_steps(rows: int) -> int:
@@ -239,7 +262,7 @@ def default_steps(rows: int) -> int:
     return min(8000, max(300, round(0.6 * rows)))
 
 
-def filled_by(mixture: MixtureParameters, table: Table, seed: int) -> Tensor | None:
+def completed_by(mixture: MixtureParameters, table: Table, seed: int) -> Tensor | None:
     """Encoded training rows whose gaps are drawn from a mixture, float32; None where there are none."""
     if not table.gaps:
         return None
@@ -261,12 +284,16 @@ def random_states(x: Tensor, generator: torch.Generator | None, left_out: Tensor
 
 
 def filling_states(x: Tensor, gaps: Tensor, left_out: Tensor, generator: torch.Generator | None) -> States:
-    """Half of the rows where anything is left out as gaps are filled: that is scored given all else, where it is no gap itself,
-    for given all that gaps depend on, values that are there have the law of those that are not. The others at random.
+    """Half of the rows where anything is left out: one such coordinate is scored given all others, if it is no gap itself. The
+    other rows at random.
 
-    Whether a row is in that half has nothing to do with its own gaps; of some rows in it, nothing is scored.
+    Where values are missing at random, whether one is missing says nothing of it that all others do not; so those that are
+    there teach those that are not, without a detour by what the model drew for these. Whether a row is in that half has
+    nothing to do with its own gaps; of some rows in it, nothing is scored.
     """
-    scored, known = left_out & ~gaps, ~left_out
+    lots = torch.where(left_out, torch.rand(x.shape, generator=generator), -1.0)
+    one = (lots == lots.amax(1, keepdim=True)) & left_out
+    scored, known = one & ~gaps, ~one
     chosen = left_out.any(1, keepdim=True) & (torch.rand(len(x), 1, generator=generator) < 0.5)
     asked = States(scored.to(x.dtype), known.to(x.dtype), torch.where(known, x, 0.0))
     others = random_states(x, generator, left_out)
@@ -301,10 +328,10 @@ def validation_loss(model: Score, x: Tensor, seed: int, device: str = "cpu", dra
 
     A model that never saw which gaps go with which values cannot make use of being told them here.
     """
-    states = observed_states(x) if x.isnan().any() else None
-    objective, losses = TableDenoising(device), []
+    objective, losses, gaps = TableDenoising(device), [], x.isnan().any(1)
     for draw in range(draws):
-        for i, rows in enumerate(torch.arange(len(x)).split(CHUNK)):
-            generator = keyed_generator(seed, "validation of a table", draw, i)
-            losses.append(objective(model, x[rows], None if states is None else states.of(rows), generator=generator).value)
+        for torn, group in enumerate((x[~gaps], x[gaps])):
+            for i, rows in enumerate(group.split(CHUNK)):
+                generator = keyed_generator(seed, "validation of a table", draw, torn, i)
+                losses.append(objective(model, rows, observed_states(rows) if torn else None, generator=generator).value)
     return float(torch.cat(losses).mean())
