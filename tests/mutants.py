@@ -106,11 +106,11 @@ MUTANTS = [
     Mutant("estimators/density.py", "(part - denoised) / self.spreads_", "part - denoised", DENSITY),
     Mutant("estimators/density.py", "noisy + sigma**2 * score_of", "noisy + sigma * score_of", DENSITY),
     Mutant("data/transforms.py", "(high - low) / 2) if", "high - low) if", TRANSFORMS),
-    Mutant("data/transforms.py", "            if column.resolution:\n", "            if False:\n", TRANSFORMS),
+    Mutant("data/transforms.py", "end if column.resolution or", "end if False or", TRANSFORMS),
     Mutant(
         "data/tables.py", "pd.RangeIndex(start, start + len(frame))", "pd.RangeIndex(len(frame))", "tests/data/test_tables.py"
     ),
-    Mutant("cli/tables.py", "before + int(row[1])", "int(row[1])", "tests/cli/test_tables.py"),
+    Mutant("cli/tables.py", "before + int(m[2])", "int(m[2])", "tests/cli/test_tables.py"),
     Mutant("cli/tables.py", 'of a part", draw, part', 'of a part", part', "tests/cli/test_tables.py"),
     Mutant("estimators/energy.py", "+ phi / level", "+ phi", ENERGY),
     Mutant("estimators/energy.py", "x * (1 + level[:, None] ** 2).rsqrt()", "x", ENERGY),

@@ -99,6 +99,15 @@ def test_samples_of_whole_numbers_and_dates_stay_within_what_was_seen() -> None:
         assert set(drawn[name]) == set(frame[name])
 
 
+def test_samples_do_not_go_beyond_an_atom_at_an_end() -> None:
+    spent = np.where(RNG.random(400) < 0.5, 0.0, RNG.exponential(size=400))
+    encoding = fitted_encoding(frame := pd.DataFrame({"spent": spent}), infer(frame))
+    assert encoding.columns[0].atoms == (0.0,)
+    drawn = encoding.decode(np.linspace(-5, 5, 101)[:, None])["spent"]
+    assert drawn.min() == 0
+    assert drawn.max() > spent.max()
+
+
 @pytest.mark.parametrize("warp", STRAIGHT, ids=str)
 def test_every_z_comes_back_and_in_order(warp: Warp) -> None:
     z = np.linspace(-4, 40, 111) if warp.ends[0] == 0 else np.linspace(-8, 8, 111)

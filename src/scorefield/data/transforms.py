@@ -222,16 +222,14 @@ class Encoding:
         return np.stack([warp.inverse(column) for warp, column in zip(self.warps, z.T, strict=True)], 1)
 
     def decode(self, z: np.ndarray) -> pd.DataFrame:
-        """Rows of the table from z `(n, d)`: discrete columns at their values, none beyond those seen, constants put back."""
+        """Rows of the table from z `(n, d)`: discrete columns at their values, none beyond those seen, nor beyond an atom that is an
+        end; constants and copies put back.
+        """
         x = self.unwarped(z)
         for values, column, warp in zip(x.T, self.modelled, self.warps, strict=True):
-            low, high = warp.seen
-            if column.resolution or {low, high} & set(column.atoms):
-                ends = (
-                    low if column.resolution or low in column.atoms else None,
-                    high if column.resolution or high in column.atoms else None,
-                )
-                np.clip(values, *ends, out=values)
+            low, high = (end if column.resolution or end in column.atoms else None for end in warp.seen)
+            if low is not None or high is not None:
+                np.clip(values, low, high, out=values)
         numbers = dict(zip((c.name for c in self.modelled), x.T, strict=True))
         out: dict[str, object] = {}
         for column in self.columns:
