@@ -63,9 +63,6 @@ class Mutant:
 MUTANTS = [
     Mutant("interfaces.py", "_functorch.peek_interpreter_stack() is not None", "is_grad_enabled()", "tests/test_interfaces.py"),
     Mutant("interfaces.py", "forward_ad._current_level >= 0", "False", "tests/test_interfaces.py"),
-    Mutant("metrics/tables.py", "score - encoding.slope_of_slope", "score + encoding.slope_of_slope", TABLES),
-    Mutant("metrics/tables.py", "np.exp(-encoding", "np.exp(encoding", TABLES),
-    Mutant("metrics/tables.py", "np.nanmean(usual**2, 0)", "np.nanmean(usual, 0) ** 2", TABLES),
     Mutant("metrics/tables.py", "2 if within else 1", "1", TABLES),
     Mutant("metrics/tables.py", "wilson_interval(accuracy, n)", "wilson_interval(accuracy, 8 * n)", TABLES),
     Mutant("data/transforms.py", "(x - inside) * np.exp(slope), slope", "(x - inside), slope", TRANSFORMS),
@@ -103,7 +100,7 @@ MUTANTS = [
     Mutant("estimators/checkpoint.py", "if said != self.fingerprint", "if False", CHECKPOINT),
     Mutant("estimators/table.py", "scores - ROUNDING * np.abs(scores)", "scores", DENSITY),
     Mutant("estimators/table.py", "chunk)[: n_samples - start]", "chunk)[:n_samples]", DENSITY),
-    Mutant("estimators/density.py", "(part - denoised) / self.spreads_", "part - denoised", DENSITY),
+    Mutant("estimators/density.py", "((part - denoised) / self.spreads_) ** 2", "(part - denoised) ** 2", DENSITY),
     Mutant("estimators/density.py", "noisy + sigma**2 * score_of", "noisy + sigma * score_of", DENSITY),
     Mutant("data/transforms.py", "(high - low) / 2) if", "high - low) if", TRANSFORMS),
     Mutant("data/transforms.py", "end if column.resolution or", "end if False or", TRANSFORMS),

@@ -269,7 +269,11 @@ def test_an_anomaly_score_is_how_far_a_gaussian_s_posterior_mean_moves_a_row() -
             moved = (x - model.encoding_.unwarped(mean + (z + sigma * noise - mean) @ gain.T)) / np.array([10, 0.1])
             expected += (moved**2).mean(1) / (NOISES * LEVELS)
     np.testing.assert_allclose(model.anomaly_score(x), expected, rtol=0.15)  # spreads of 400 rows are known to 4 %
-    assert np.allclose(model.anomaly_score(x) / expected, (model.anomaly_score(x) / expected)[0], rtol=0.1)
+    parts = model.anomaly_parts(x)
+    np.testing.assert_allclose(parts.mean(1), model.anomaly_score(x), rtol=1e-12)
+    odd = np.array([[5.0, 0.9], [95.0, 0.0]])
+    assert model.anomaly_parts(odd).argmax(1).tolist() == [1, 0]
+    assert np.isnan(model.anomaly_parts(np.array([[5.0, np.nan]]))).tolist() == [[False, True]]
 
 
 def test_scores_that_differ_by_rounding_are_equally_anomalous(fitted: ScoreDensity, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,17 @@
 """Samples of a table against truths: one law and two, copies that were planted, a Gaussian's score."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy.stats import binomtest, multivariate_normal, rankdata
+from scipy.stats import binomtest, rankdata
 
-from scorefield.data.columns import infer
-from scorefield.data.transforms import fitted_encoding
 from scorefield.metrics.tables import (
     FOLDS,
-    blamed_columns,
     classifier_two_sample_test,
     closeness,
     copies_within,
     exact_copies,
     most_correlated,
     rank_correlations,
-    standardised_score,
     wilson_interval,
 )
 
@@ -105,36 +100,3 @@ def test_the_most_correlated_columns_come_in_their_order() -> None:
     matrix[0, 1] = matrix[1, 0] = np.nan
     assert most_correlated(matrix, 2).tolist() == [0, 3]
     assert most_correlated(matrix, 9).tolist() == [0, 1, 2, 3]
-
-
-def test_the_standardised_score_is_the_gradient_by_encoded_columns() -> None:
-    """Of x = exp(y), y normal, with a density by z that is known: ∇ log p(x) is its gradient by z in other units."""
-    frame = pd.DataFrame({"a": np.exp(normal(300, 1, 0)[:, 0]), "b": normal(300, 1, 1)[:, 0]})
-    encoding = fitted_encoding(frame, infer(frame))
-    numbers = np.stack(
-        [np.exp(normal(100, 1, 2)[:, 0]), normal(100, 1, 3)[:, 0]], 1
-    )  # others, not at the ends of what was seen
-    z, _ = encoding.encode(numbers)
-    step = 1e-6 * numbers.std(0)
-
-    def log_density(x: np.ndarray) -> np.ndarray:
-        z, slope = encoding.encode(x)
-        return -(z**2).sum(1) / 2 + slope.sum(1)
-
-    by_x = [(log_density(numbers + e) - log_density(numbers - e)) / (2 * e.sum()) for e in (step * [1, 0], step * [0, 1])]
-    found = standardised_score(np.stack(by_x, 1), encoding, numbers, 0)
-    np.testing.assert_allclose(found, -z, atol=1e-3)
-
-
-def test_blame_is_the_conditional_deviation_of_a_gaussian() -> None:
-    """ρ = 0.9: a value that only the other column makes odd is so by its distance from what that makes one expect."""
-    covariance = np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]])
-    precision = np.linalg.inv(covariance)
-    usual = -multivariate_normal(cov=covariance).rvs(20_000, random_state=0) @ precision
-    row = np.array([[1.5, -1.5, 2.0]])
-    ((first, second, third),) = blamed_columns(-row @ precision, usual)
-    expected = abs(1.5 + 0.9 * 1.5) / (1 - 0.81) ** 0.5
-    assert {first[0], second[0]} == {0, 1}
-    assert first[1] == pytest.approx(expected, rel=0.02)
-    assert third == (2, pytest.approx(2, rel=0.02))
-    assert blamed_columns(np.array([[np.nan, 1.0, -3.0]]), np.ones((2, 3)), most=3) == [[(2, 3.0), (1, 1.0)]]

@@ -24,14 +24,12 @@ from scorefield.metrics.record import finite, mean_estimate
 from scorefield.metrics.tables import (
     FOLDS,
     Closeness,
-    blamed_columns,
     classifier_two_sample_test,
     closeness,
     copies_within,
     exact_copies,
     most_correlated,
     rank_correlations,
-    standardised_score,
 )
 from scorefield.plots import figure_png
 from scorefield.plots.tables import correlations, marginals, nearest_distances, pairs
@@ -71,7 +69,7 @@ def evaluate_table(
     chosen = random_rows(len(frame), n, seed, "evaluated rows")
     densities = likelihoods(model, frame.iloc[chosen])
     samples = drawn(model, len(chosen), seed)
-    odd = oddest_rows(model, frame, samples)
+    odd = oddest_rows(model, frame)
 
     fake, full = encoding.numbers(samples), encoding.numbers(completed(model, frame, seed))
     of_trained = full if trained_on is None else encoding.numbers(completed(model, trained_on, seed))
@@ -153,15 +151,19 @@ def completed(model: ScoreDensity, frame: pd.DataFrame, seed: int) -> pd.DataFra
     return pd.concat(in_parts("filling gaps", fill, frame), ignore_index=True)
 
 
-def oddest_rows(model: ScoreDensity, frame: pd.DataFrame, samples: pd.DataFrame) -> list[Values]:
+def largest(parts: np.ndarray, most: int = 3) -> list[list[tuple[int, float]]]:
+    """For each row of `(n, d)` the at most `most` places where it is largest, and how large; not those with NaN."""
+    order = np.argsort(-np.nan_to_num(parts, nan=-1.0), axis=1, kind="stable")[:, :most]
+    return [[(int(j), float(row[j])) for j in best if not np.isnan(row[j])] for row, best in zip(parts, order, strict=True)]
+
+
+def oddest_rows(model: ScoreDensity, frame: pd.DataFrame) -> list[Values]:
     """The most anomalous rows, the oddest first: number, score, p-value, the columns that make them so, and all values."""
     scores = np.concatenate(in_parts("anomaly scores", lambda part, _: model.anomaly_score(part), frame))
     rows = np.argsort(-scores, kind="stable")[:ODDEST]
-    odd, encoding, seed = frame.iloc[rows], model.encoding_, model.seed_
-    of_rows, usual = (
-        standardised_score(model.stein_score(x), encoding, encoding.numbers(as_frame(x)), seed) for x in (odd, samples)
-    )
-    blamed = [[{"column": encoding.modelled[j].name, "size": size} for j, size in b] for b in blamed_columns(of_rows, usual)]
+    odd, columns = frame.iloc[rows], model.encoding_.modelled
+    parts = np.sqrt(model.anomaly_parts(odd))
+    blamed = [[{"column": columns[j].name, "size": size} for j, size in b] for b in largest(parts)]
     values = [{name: shown(value) for name, value in row.items()} for row in odd.to_dict("records")]
     found = zip(rows.tolist(), scores[rows].tolist(), model.anomaly_pvalue(odd).tolist(), blamed, values, strict=True)
     return [dict(zip(("row", "score", "p_value", "because", "values"), each, strict=True)) for each in found]

@@ -222,7 +222,7 @@ class Encoding:
         return np.stack([warp.inverse(column) for warp, column in zip(self.warps, z.T, strict=True)], 1)
 
     def decode(self, z: np.ndarray) -> pd.DataFrame:
-        """Rows of the table from z `(n, d)`: discrete columns at their values, none beyond those seen, nor beyond an atom that is an
+        """Rows of the table from z `(n, d)`: discrete columns at values, none beyond those seen, nor beyond an atom that is an
         end; constants and copies put back.
         """
         x = self.unwarped(z)

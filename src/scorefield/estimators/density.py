@@ -277,19 +277,28 @@ class ScoreDensity(TableDensity):
         """
         return super().anomaly_score(X)
 
-    @torch.no_grad()
+    def anomaly_parts(self, X: Any) -> np.ndarray:
+        """What each modelled column has of the score, `(n, d)`: the score is their mean; NaN where a value is missing."""
+        numbers = self._numbers(X)
+        return self._moves(self.encoding_.dequantised(numbers, self.seed_))
+
     def _anomaly(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.nanmean(self._moves(x), 1))
+
+    @torch.no_grad()
+    def _moves(self, x: np.ndarray) -> np.ndarray:
+        """(x − x̂)² in squared standard deviations, averaged over levels and noises, of dequantised rows `(n, d)`."""
         ordinary, encoding = self._placed(tails=False), self.encoding_
         half = torch.randn(NOISES // 2, 1, x.shape[1], generator=keyed_generator(0, "noises"), dtype=torch.float64)
         noises, levels = torch.cat([half, -half]).to(self.device), np.geomspace(FINE, COARSE, LEVELS)
         out = []
         for part in np.split(x, range(CHUNK, len(x), CHUNK)):
-            z, total = torch.from_numpy(encoding.encode(part)[0]).to(self.device), np.zeros(len(part))
+            z, total = torch.from_numpy(encoding.encode(part)[0]).to(self.device), np.zeros(part.shape)
             for sigma in levels.tolist():
                 for noise in noises:
                     noisy = z + sigma * noise
                     denoised = encoding.unwarped((noisy + sigma**2 * score_of(ordinary, noisy, sigma)).cpu().numpy())
-                    total += np.nanmean(((part - denoised) / self.spreads_) ** 2, 1)
+                    total += ((part - denoised) / self.spreads_) ** 2
             out.append(total / (LEVELS * NOISES))
         return np.concatenate(out)
 

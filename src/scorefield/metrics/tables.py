@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from scorefield.data import random_rows
-from scorefield.data.transforms import Encoding
 from scorefield.metrics.copies import nearest
 from scorefield.randomness import derive_seed
 
@@ -119,27 +118,3 @@ def most_correlated(correlations: np.ndarray, most: int) -> np.ndarray:
     size = np.abs(np.nan_to_num(correlations))
     np.fill_diagonal(size, 0.0)
     return np.sort(np.argsort(-size.max(1), kind="stable")[:most])
-
-
-def standardised_score(score: np.ndarray, encoding: Encoding, numbers: np.ndarray, seed: int) -> np.ndarray:
-    """∇ log p of the encoded columns z `(n, d)`, from `score`, ∇ log p in the units of the table `(n, d)`; NaN where that is.
-
-        ∂/∂z log p(z) = (∂/∂x log p(x) − d/dx log dz/dx) / (dz/dx)
-
-    Args:
-        numbers: the rows as the table has them, before noise `(n, d)`.
-        seed: of the noise of discrete columns.
-    """
-    x = encoding.dequantised(numbers, seed)
-    return (score - encoding.slope_of_slope(x)) * np.exp(-encoding.encode(x)[1])
-
-
-def blamed_columns(score: np.ndarray, usual: np.ndarray, most: int = 3) -> list[list[tuple[int, float]]]:
-    """For each row of a score `(n, d)` the at most `most` columns in which it is largest, in units of its usual size.
-
-    That size is the root mean square of each column of `usual` `(m, d)`, the score of the model's own samples. Of a Gaussian
-    the ratio is |xⱼ − E[xⱼ | the others]| in standard deviations of xⱼ given the others. Columns without a value are not named.
-    """
-    ratios = np.abs(score) / np.sqrt(np.nanmean(usual**2, 0))
-    order = np.argsort(-np.nan_to_num(ratios, nan=-1.0), axis=1, kind="stable")[:, :most]
-    return [[(int(j), float(row[j])) for j in best if not np.isnan(row[j])] for row, best in zip(ratios, order, strict=True)]

@@ -140,11 +140,9 @@ def oddest(rows: Sequence[Content]) -> str:
         for r in rows
     ]
     return html_table(("row (from 0)", "anomaly score", "p-value", "because of", "all values"), cells) + (
-        '<p class="soft">The score says how badly a row is denoised; at most a share α of ordinary rows has p ≤ α, and among '
-        "many rows some small p-values are ordinary. In brackets: |∇ log p| by each column, encoded, in units of its root mean "
-        "square over sampled rows. Of a Gaussian that is how far the value lies, given the others, from what they make one "
-        "expect, in standard deviations; up to 2 or 3 is ordinary. Far from all data, where the density is flat, all are small "
-        "and only their order tells.</p>"
+        '<p class="soft">The score says how far a row moves when noise is added and taken away by the model; at most a share '
+        "α of ordinary rows has p ≤ α, and among many rows some small p-values are ordinary. In brackets: how far the value of "
+        "that column moves, in its standard deviations; the score is the mean of their squares over all columns.</p>"
     )
 
 
