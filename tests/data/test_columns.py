@@ -119,3 +119,19 @@ def test_values_that_are_no_single_ones_and_numbers_on_no_grid_are_named() -> No
     with pytest.raises(UserError, match="column 'v' cannot be integer: its values are no multiples of a step"):
         infer(numbers, {"v": "integer"})
     assert infer(numbers.round(2), {"v": "integer"})[0].resolution == pytest.approx(0.01)
+
+
+def test_dates_among_text_are_noticed() -> None:
+    days = pd.Series([f"2024-01-{d:02}" for d in range(1, 31)])
+    with pytest.raises(UserError, match="column 'day' has dates as text: make dates of them"):
+        infer(pd.DataFrame({"day": days}))
+    with pytest.raises(UserError, match="column 'day', row 7: '2024-13-45' is no date, and 29 of 30 values are: mend it"):
+        infer(pd.DataFrame({"day": days.where(days.index != 7, "2024-13-45")}))
+    assert infer(pd.DataFrame({"day": days}), {"day": "categorical"})[0].kind == "categorical"
+
+
+def test_text_that_is_different_in_most_rows_is_noted() -> None:
+    names, few = [f"n{i}" for i in range(80)], [f"n{i % 20}" for i in range(80)]
+    first, second = infer(pd.DataFrame({"name": names, "few": few}))
+    assert "most values occur once" in first.note
+    assert not second.note

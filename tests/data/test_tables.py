@@ -43,6 +43,7 @@ def test_many_marks_stand_for_a_gap(tmp_path: Path) -> None:
         ("t.csv", b"a,a\n1,2\n", r"t\.csv has two columns called 'a'"),
         ("t.parquet", b"PAR1 and no more", r"t\.parquet"),
         ("t.csv.gz", gzip.compress(b"a\n1\n", mtime=0)[:12], r"t\.csv\.gz"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16"), r"t\.csv is in UTF-16: save it as UTF-8"),
         ("t.xlsx", b"", r"t\.xlsx is no table that can be read: use \.csv"),
     ],
 )

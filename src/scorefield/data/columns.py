@@ -32,6 +32,9 @@ TIED = 0.05
 FINEST = 6
 """decimals of the finest grid that is looked for"""
 MOST_CATEGORIES = 1000
+SINGLE = 0.5
+"""share of the values, and 50 of them, from which on so many different texts are noted"""
+DATE = r"\d{4}-\d\d-\d\d"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Column:
     """time zone of dates that have one"""
     dated: bool = False
     """whether a constant is a date"""
+    single: bool = False
+    """whether most values of a categorical column are of one row each"""
     copy_of: str = ""
     """another column that has the same value in every row"""
 
@@ -78,6 +83,8 @@ class Column:
             said.append(f"many rows are exactly {shown}: such atoms let the likelihood grow without limit")
         if self.kind == "constant":
             said.append(f"always {self.categories[0]}: left out of the model")
+        if self.single:
+            said.append("most values occur once: as categories they say little; leave the column out")
         if self.copy_of:
             said.append(f"the same as {self.copy_of} in every row: left out of the model")
         if self.missing:
@@ -157,7 +164,8 @@ def inferred(values: pd.Series, kind: ColumnKind | None = None) -> Column:
         if len(counts) > MOST_CATEGORIES:
             raise UserError(f"column {name!r} has {len(counts)} categories, more than {MOST_CATEGORIES}: leave it out")
         order = sorted(counts.index, key=lambda value: (-counts[value], str(value)))
-        return Column(name, kind, 1.0, categories=tuple(kept(v) for v in order), missing=missing)
+        single = len(counts) > max(50, SINGLE * len(known))
+        return Column(name, kind, 1.0, categories=tuple(kept(v) for v in order), missing=missing, single=single)
     numbers = as_numbers(known, name)
     if kind == "integer" and not grid_of(numbers) and not np.array_equal(numbers, np.round(numbers)):
         raise UserError(f"column {name!r} cannot be integer: its values are no multiples of a step of 10⁻⁶ or more")
@@ -178,6 +186,7 @@ def natural_kind(known: pd.Series) -> ColumnKind:
         return "datetime"
     if not pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
         check_no_numbers(known)
+        check_no_dates(known)
         return "binary" if distinct == 2 else "categorical"
     if distinct == 2:
         return "binary"
@@ -216,6 +225,24 @@ def check_no_numbers(known: pd.Series) -> None:
             f"column {str(known.name)!r}, row {row}: {known[row]!r} is not a number, and {numeric.sum()} of {len(known)} "
             "values are: mend it, or say that the column is categorical"
         )
+
+
+def check_no_dates(known: pd.Series) -> None:
+    """Raises `UserError` for text most of which is dates, 2024-01-31 and the like, with the first row that is none."""
+    text = known.astype(str)
+    if text.str.match(DATE).mean() <= 0.5:
+        return
+    wrong = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).isna()
+    name = str(known.name)
+    if wrong.any():
+        row = known.index[wrong][0]
+        raise UserError(
+            f"column {name!r}, row {row}: {known[row]!r} is no date, and {(~wrong).sum()} of {len(known)} values are: mend it, "
+            "or say that the column is categorical"
+        )
+    raise UserError(
+        f"column {name!r} has dates as text: make dates of them (pandas.to_datetime), or say that it is categorical"
+    )
 
 
 def as_numbers(known: pd.Series, name: str) -> np.ndarray:

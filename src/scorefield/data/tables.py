@@ -120,6 +120,9 @@ def check_there(path: Path) -> None:
         raise UserError(f"{path} is no table that can be read: use {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"no table at {path}")
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"{path} is in UTF-16: save it as UTF-8")
 
 
 def check_shape(path: Path, names: list[str], rows: int) -> None:
