@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any, NoReturn, Union
 
+from scorefield.cli.table_runs import is_table_run
 from scorefield.errors import RunError, UserError
 
 ABOUT = """Learn the score field of data by score matching, without computing a partition function, and sample from it.
@@ -41,8 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def is_kept(arguments: Sequence[str]) -> bool:
     """Whether a command, when it is interrupted, keeps what it has computed for the next time."""
-    from scorefield.cli.tables import is_table_run
-
     return arguments[:1] == ["compare"] or (arguments[:1] in (["evaluate"], ["logprob"]) and not is_table_run(arguments[1:]))
 
 
@@ -82,7 +81,7 @@ def run_command(arguments: Sequence[str]) -> int:
     from scorefield.cli.logz import LogZ
     from scorefield.cli.parse import parse
     from scorefield.cli.sample import Sample
-    from scorefield.cli.tables import NOT_YET_OF_TABLES, TABLE_COMMANDS, Impute, concerns_table, is_table_run
+    from scorefield.cli.tables import NOT_YET_OF_TABLES, TABLE_COMMANDS, Impute, concerns_table
     from scorefield.cli.train import Train
     from scorefield.cli.verify import Verify
 

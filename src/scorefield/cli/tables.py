@@ -1,6 +1,5 @@
 """The commands on tables: train, sample, evaluate, logprob and impute, for .csv, .tsv, .parquet and the runs made of them."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from scorefield.cli.compare_tables import CompareTable
 from scorefield.cli.describe import show
 from scorefield.cli.display import rows_bar, say, show_records
 from scorefield.cli.evaluate_tables import FEWEST, checked_numbers, evaluate_table
+from scorefield.cli.table_runs import CHECKPOINT, is_table_run
 from scorefield.data.columns import ColumnKind
 from scorefield.data.tables import TableFile, check_suffix, is_table, read_table, table_writer
 from scorefield.errors import UserError
@@ -29,8 +29,6 @@ from scorefield.system import default_device
 
 PART = 8192
 """rows of a table that are read, computed and written together"""
-CHECKPOINT = "training.safetensors"
-"""what an interrupted training leaves"""
 
 
 @dataclass(frozen=True)
@@ -325,27 +323,11 @@ NOT_YET_OF_TABLES = ("logz", "compose", "inpaint")
 """commands that a run of a table is refused by"""
 
 
-def is_table_run(arguments: Sequence[str]) -> bool:
-    """Whether one of the arguments is a folder with the density of a table, or with an interrupted training of one."""
-    folders = [Path(a) for a in arguments if not a.startswith("-")]
-    return any((folder / CHECKPOINT).exists() or is_density(folder) for folder in folders)
-
-
-def is_density(folder: Path) -> bool:
-    """Whether `ScoreDensity.save` wrote into a folder."""
-    try:
-        found = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and {"encoding", "flow_steps"} <= found.keys()
-
-
 def check_names(table: Path, names: Sequence[str], model: ScoreDensity) -> None:
     """Raises `UserError` for other columns than those of the model, or in another order."""
     known = [c.name for c in model.encoding_.columns]
-    for name in known:
-        if name not in names:
-            raise UserError(f"{table}: column {name!r} is missing: the model was fitted on {', '.join(known)}")
+    with one_line(table):
+        model.encoding_.check_present(names)
     for name in names:
         if name not in known:
             raise UserError(f"{table}: column {name!r} was not there in fitting: leave it out")

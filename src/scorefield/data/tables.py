@@ -128,7 +128,7 @@ def check_there(path: Path) -> None:
 def check_shape(path: Path, names: list[str], rows: int) -> None:
     """Raises `UserError` for a table without rows, for columns of the same name, and for what is separated otherwise."""
     if len(names) == 1 and ";" in names[0] and suffix_of(path) != ".parquet":
-        raise UserError(f"{path} seems to be separated by semicolons: save it with {', '.join(('commas', 'tabs'))}")
+        raise UserError(f"{path} seems to be separated by semicolons: save it with commas or tabs")
     if not rows:
         raise UserError(f"{path} has no rows")
     if len(set(names)) < len(names):

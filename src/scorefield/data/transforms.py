@@ -15,7 +15,7 @@ Reference: Yeo & Johnson 2000, doi:10.1093/biomet/87.4.954.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -178,10 +178,7 @@ class Encoding:
         Raises:
             UserError: columns that are missing, or values that the columns cannot have, with the row.
         """
-        lacking = [c.name for c in self.columns if c.name not in frame.columns]
-        if lacking:
-            names = ", ".join(c.name for c in self.columns)
-            raise UserError(f"column {lacking[0]!r} is missing: the model was fitted on {names}")
+        self.check_present(frame.columns)
         for column in self.columns:
             if column.kind == "constant":
                 check_constant(frame[column.name], column)
@@ -190,6 +187,13 @@ class Encoding:
                 known = frame[column.copy_of]
                 frame = frame.assign(**{column.copy_of: known.where(known.notna(), frame[column.name])})
         return np.stack([numbers_of(frame[c.name], c) for c in self.modelled], 1)
+
+    def check_present(self, names: Collection[str]) -> None:
+        """Raises `UserError` for a column that is not among the names."""
+        lacking = [c.name for c in self.columns if c.name not in names]
+        if lacking:
+            known = ", ".join(c.name for c in self.columns)
+            raise UserError(f"column {lacking[0]!r} is missing: the model was fitted on {known}")
 
     @property
     def widths(self) -> np.ndarray:
