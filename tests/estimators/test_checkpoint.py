@@ -74,8 +74,16 @@ def test_it_goes_on_bit_for_bit(
 def test_it_ends_early_when_held_out_rows_see_no_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done, file = stop_at(monkeypatch, 0), tmp_path / "training.safetensors"
     noise = np.random.default_rng(0).normal(size=(40, 3))
+    judge, since_best = Learning.judge, []
+
+    def judged(self: Learning) -> None:
+        judge(self)
+        since_best.append(self.state.step - self.state.best_step)
+
+    monkeypatch.setattr(Learning, "judge", judged)
     model = density(None).set_params(steps=1000).fit(noise)
-    assert 6 * 40 <= done[0] < 1000  # looked at every 40 steps, ended after six looks without a better
+    assert len(since_best) == 1 + done[0] / 40  # looked at every 40 steps
+    assert max(since_best[:-1]) < since_best[-1] == 6 * 40  # ended after six looks without a better
     assert model.model_.untouched
     whole, stopped = done[0], done[0] - 30
     stop_at(monkeypatch, stopped)
