@@ -122,7 +122,7 @@ class ExponentialFit(Energy):
 
     @property
     def information_criterion(self) -> float:
-        """2n · loss + 2 tr(V A⁻¹), the lower the better: SMIC, unbiased for 2n times the loss on new rows (Matsuda et al. 2021).
+        """2n · loss + 2 tr(V A⁻¹), SMIC, the lower the better: unbiased for 2n times the loss on new rows (Matsuda et al.).
 
         Compares families on one domain with one boundary weight and one base, fitted to the same rows.
         """
