@@ -3,6 +3,7 @@
 from scorefield.densities.exponential.domains import Box, Domain, Metric, Simplex, Sphere, orthant, reals
 from scorefield.densities.exponential.family import ExponentialFamily
 from scorefield.densities.exponential.fit import ExponentialFit, Wald
+from scorefield.densities.exponential.graphical import Graph, GraphicalModel
 from scorefield.densities.exponential.statistics import (
     bingham,
     dirichlet,
@@ -22,6 +23,8 @@ __all__ = [
     "Domain",
     "ExponentialFamily",
     "ExponentialFit",
+    "Graph",
+    "GraphicalModel",
     "Metric",
     "Simplex",
     "Sphere",

@@ -141,11 +141,14 @@ class GraphicalModel:
         if n <= d:
             raise ValueError(f"{n} rows are too few for a graph of {d} columns: more rows than columns are needed")
         z, domain = self._scaled(x, labels)
-        steps, best = [], math.inf
+        steps, best, data = [], math.inf, weighted(z, weights, domain)
+        known: dict[tuple[tuple[int, int], ...], float] = {}
         held_out = self._held_out(z, weights, domain) if self.selection == "cv" else None
-        for k, (penalty, precision) in enumerate(path(columns(z, weights, domain), self.penalties, self.smallest)):
+        for k, (penalty, precision) in enumerate(path(data.columns, self.penalties, self.smallest)):
             joined = edges(precision)
-            criterion = held_out[k] if held_out is not None else self._criterion(z, weights, domain, joined)
+            if joined not in known:
+                known[joined] = math.nan if held_out else self._criterion(data, joined)
+            criterion = held_out[k] if held_out else known[joined]
             steps.append(Step(penalty, precision, len(joined), criterion))
             best = min(best, criterion)
             if all(step.criterion > best for step in steps[-WORSE:]) and len(steps) > WORSE:
@@ -168,35 +171,75 @@ class GraphicalModel:
         box = Box(tuple((lower / scale).tolist()), tuple((upper / scale).tolist()), domain.power, cap)
         return (x - centre) / scale, box
 
-    def _criterion(self, z: Tensor, weights: Tensor, domain: Box, joined: tuple[tuple[int, int], ...]) -> float:
+    def _criterion(self, data: "Weighted", joined: tuple[tuple[int, int], ...]) -> float:
         """Of the fit on these edges."""
-        n, d = z.shape
+        n, d = data.z.shape
         if n < 2 * d + len(joined):
             return math.inf
-        fit = family(d, joined, domain).fit(z, weights)
-        return 2 * n * fit.loss + fit.effective * (math.log(n) + 4 * self.gamma * math.log(d))
+        loss, effective = data.refitted(joined)
+        return 2 * n * loss + effective * (math.log(n) + 4 * self.gamma * math.log(d))
 
     def _held_out(self, z: Tensor, weights: Tensor, domain: Box) -> list[float]:
         """The mean loss of left-out rows for each λ of the path on all rows."""
-        whole, total = columns(z, weights, domain), [0.0] * self.penalties
-        largest = largest_penalty(whole)
+        total, largest = [0.0] * self.penalties, largest_penalty(weighted(z, weights, domain).columns)
         for kept, left in KFold(5, shuffle=True, random_state=0).split(z):
-            fitted = columns(z[kept], weights[kept] / weights[kept].sum(), domain)
-            judge = columns(z[left], weights[left] / weights[left].sum(), domain)
+            fitted = weighted(z[kept], weights[kept] / weights[kept].sum(), domain).columns
+            judge = weighted(z[left], weights[left] / weights[left].sum(), domain).columns
             for k, (_, precision) in enumerate(path(fitted, self.penalties, self.smallest, largest)):
                 total[k] += float(judge.value(precision)) / 5
         return total
 
 
-def columns(z: Tensor, weights: Tensor, domain: Box) -> Columns:
-    """A and c of rows `(n, d)`."""
-    metric = domain.metric(z)
-    w, slope = metric.w * weights[:, None], metric.divergence * weights[:, None]
-    total, moment, pull = w.sum(0), w.T @ z, slope.sum(0)
-    quadratic = (
-        torch.stack([z.T @ (z * own[:, None]) for own in w.T]) - moment[:, :, None] * moment[:, None] / total[:, None, None]
-    )
-    return Columns(quadratic, torch.diag(total) + slope.T @ z - moment * (pull / total)[:, None])
+class Weighted(NamedTuple):
+    """Rows z `(n, d)`, and what the objective needs of them: w and ∇·G, both times the rows' weights; y is (z, 1)."""
+
+    z: Tensor
+    w: Tensor
+    divergence: Tensor
+    second: Tensor
+    """E[w_m y yᵀ] `(d, d + 1, d + 1)`"""
+    pull: Tensor
+    """E[(∇·G)_m y] `(d, d + 1)`"""
+
+    @property
+    def columns(self) -> Columns:
+        """A and c above."""
+        moment, total, pull = self.second[:, :-1, -1], self.second[:, -1, -1], self.pull[:, -1]
+        quadratic = self.second[:, :-1, :-1] - moment[:, :, None] * moment[:, None] / total[:, None, None]
+        return Columns(quadratic, torch.diag(total) + self.pull[:, :-1] - moment * (pull / total)[:, None])
+
+    def refitted(self, joined: tuple[tuple[int, int], ...]) -> tuple[float, float]:
+        """The least loss on these edges, without a penalty, and tr(V A⁻¹).
+
+        With y_i y_j as components of T, j = d for x_i alone, ∂_m T = δ_mi y_j + δ_mj y_i, so that A is gathered from `second`.
+        """
+        d = self.z.shape[1]
+        i, j = torch.tensor([*((k, d) for k in range(d)), *((k, k) for k in range(d)), *joined]).T
+        m = torch.cat([self.second, torch.zeros_like(self.second[:1])])  # nothing moves the 1 of y
+        gram = sum(
+            (a[:, None] == b) * m[a[:, None], other_a[:, None], other_b]
+            for a, other_a in ((i, j), (j, i))
+            for b, other_b in ((i, j), (j, i))
+        )
+        pull = torch.cat([self.pull, torch.zeros_like(self.pull[:1])])
+        linear = pull[i, j] + pull[j, i] + 2 * (i == j) * m[i, d, d]
+        coef = -torch.linalg.solve(gram, linear)
+        k = torch.zeros(d + 1, d + 1, dtype=coef.dtype)
+        k[i, j] += coef
+        k[j, i] += coef
+        y = torch.cat([self.z, torch.ones_like(self.z[:, :1])], 1)
+        flux = torch.cat([self.w * (y @ k)[:, :d] + self.divergence, torch.zeros_like(self.z[:, :1])], 1)  # w s + ∇·G
+        w = torch.cat([self.w, torch.zeros_like(self.z[:, :1])], 1)
+        psi = flux[:, i] * y[:, j] + flux[:, j] * y[:, i] + 2 * (i == j) * w[:, i]
+        effective = len(y) * float(torch.linalg.solve(gram, psi.T @ psi).trace())
+        return float(linear @ coef) / 2, effective
+
+
+def weighted(z: Tensor, weights: Tensor, domain: Box) -> Weighted:
+    """Of rows `(n, d)` whose weights have sum 1."""
+    metric, y = domain.metric(z), torch.cat([z, torch.ones_like(z[:, :1])], 1)
+    w, divergence = metric.w * weights[:, None], metric.divergence * weights[:, None]
+    return Weighted(z, w, divergence, torch.stack([y.T @ (y * own[:, None]) for own in w.T]), divergence.T @ y)
 
 
 def largest_penalty(of: Columns) -> float:
