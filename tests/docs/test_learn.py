@@ -13,7 +13,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 NUMBER = re.compile(r"[-−]?\d+(?:\.(\d+))?(?:e([-+]\d+))?")
 ORDER = [
     "density-and-softmax", "energies-and-z", "kl-to-fisher", "implicit-score-matching", "hutchinson", "sliced", "denoising",
-    "covariate-shift", "many-noise-scales", "diffusion", "likelihood", "typicality", "chains-and-z",
+    "covariate-shift", "many-noise-scales", "diffusion", "likelihood", "typicality", "chains-and-z", "closed-forms", "graphs",
+    "spheres-and-simplices",
 ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ DOMAINS = {
     "reals": reals(),
     "orthant": orthant(cap=0.7),
     "orthant, squared": orthant(2.0, (0.5, 0.7, 2.0)),
+    "box in units": Box((0.0, -math.inf, -1.0), (math.inf, math.inf, 1.3), 1.0, 0.3, (2.0, 3.0, 0.2)),
     "box": Box((0.0, -math.inf, -1.0), (math.inf, math.inf, 1.3)),
     "simplex": Simplex(),
     "simplex, linear": Simplex(1.0),
@@ -74,7 +75,7 @@ def test_the_box_is_felt_up_to_the_cap() -> None:
 
 def test_the_cap_is_the_median_distance_by_default() -> None:
     x = torch.tensor([[1.0, 9.0], [2.0, 2.0], [7.0, 5.0]]).double()
-    assert Box(0.0, 10.0).scaled_to(x).cap == (2.0, 2.0)
+    assert Box(0.0, 10.0).scaled_to(x).cap == pytest.approx((2.0, 2.0), rel=1e-5)
     assert reals().scaled_to(x) == reals()
     assert orthant(cap=4.0).scaled_to(x).cap == 4.0
 
@@ -92,7 +93,7 @@ def test_the_cap_is_the_median_distance_by_default() -> None:
 )
 def test_rows_outside_are_named(domain: Domain, row: list[float], said: str) -> None:
     inside = [0.6, 0.8] if isinstance(domain, Sphere) else [0.4, 0.6]
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
         domain.check(torch.tensor([inside, row], dtype=torch.float64))
     assert said in str(caught.value)
 
@@ -104,6 +105,7 @@ def test_rows_outside_are_named(domain: Domain, row: list[float], said: str) -> 
         (lambda: Box((0.0, 2.0), 1.0), "lower < upper"),
         (lambda: orthant(0.5), "at least 1"),
         (lambda: orthant(cap=0.0), "must be positive"),
+        (lambda: Box(unit=(1.0, 0.0)), "unit of a boundary weight must be positive"),
         (lambda: Simplex(0.0), "at least 1"),
     ],
 )

@@ -5,7 +5,7 @@ by parts leaves no term there, and that maps every vector to one along M:
 
     J(p) = E[½ sᵀ G s + ∇·(G s)],        G = diag(w) − u uᵀ
 
-    box        w_j = min(distance of x_j to its nearest wall, cap_j)^a; 1 where there is none          u = 0
+    box        w_j = min(distance of x_j to its nearest wall, cap_j)ᵃ, 1 where there is none           u = 0
     simplex    w = xᵃ Σ xᵃ                                                                             u = xᵃ
     sphere     w = ‖x‖²                                                                                u = x
 
@@ -62,15 +62,18 @@ class Box:
         power: a of the weight. With 1 the score may stay finite at the walls (truncated Gaussians); with 2 the density may
             go like x^(k−1) for any k > 0 there (Gamma).
         cap: the distance from which a wall is no longer felt, a number or one for each coordinate; None is the median distance.
+        unit: the length each coordinate is measured in, a number or one for each: w is unit² · min(distance/unit, cap/unit)ᵃ.
+            Of a model whose components of T share coefficients between columns, estimates depend on it.
 
     Raises:
-        ValueError: lower ≥ upper, a power below 1 or a cap that is not positive.
+        ValueError: lower ≥ upper, a power below 1, a cap or a unit that is not positive.
     """
 
     lower: float | Sequence[float] = -math.inf
     upper: float | Sequence[float] = math.inf
     power: float = 1.0
     cap: float | Sequence[float] | None = None
+    unit: float | Sequence[float] = 1.0
 
     def __post_init__(self) -> None:
         lower, upper = self.walls
@@ -78,8 +81,9 @@ class Box:
             raise ValueError(f"a box needs lower < upper, got {self.lower} and {self.upper}")
         if not (self.power >= 1 and math.isfinite(self.power)):
             raise ValueError(f"the power of a boundary weight must be at least 1, got {self.power}")
-        if self.cap is not None and not (_vector(self.cap) > 0).all():
-            raise ValueError(f"the cap of a boundary weight must be positive, got {self.cap}")
+        for name, value in (("cap", self.cap), ("unit", self.unit)):
+            if value is not None and not (_vector(value) > 0).all():
+                raise ValueError(f"the {name} of a boundary weight must be positive, got {value}")
 
     @property
     def walls(self) -> tuple[Tensor, Tensor]:
@@ -103,16 +107,17 @@ class Box:
         if self.cap is not None or not any(walls.isfinite().any() for walls in self.walls):
             return self
         distance = self._distance(x)[0].median(0).values
-        return replace(self, cap=tuple(torch.where(distance > 0, distance, 1.0).tolist()))
+        beyond = distance * (1 + 1e-6)  # rounding shall not decide on which side of it the median row is
+        return replace(self, cap=tuple(torch.where(distance > 0, beyond, 1.0).tolist()))
 
     def metric(self, x: Tensor) -> Metric:
         """w as above, ∂_j w_j as divergence."""
-        distance, direction = self._distance(x)
-        cap = torch.as_tensor(math.inf) if self.cap is None else _vector(self.cap)
-        near, walled = distance < cap, distance < math.inf
-        w = torch.where(walled, distance.minimum(cap) ** self.power, 1.0)
+        unit, cap = _vector(self.unit), math.inf if self.cap is None else _vector(self.cap)
+        distance, direction = (part / unit for part in self._distance(x))
+        near, walled = distance * unit < cap, distance < math.inf
+        w = torch.where(walled, distance.minimum(torch.as_tensor(cap / unit)) ** self.power, 1.0)
         slope = torch.where(near & walled, self.power * distance ** (self.power - 1) * direction, 0.0)
-        return Metric(w.to(x), None, slope.to(x))
+        return Metric((unit**2 * w).expand_as(x).to(x), None, (unit**2 * slope).to(x))
 
     def _distance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """To the nearest wall, ∞ without one, and 1 where that is the lower, −1 where the upper."""

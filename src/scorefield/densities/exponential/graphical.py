@@ -19,7 +19,7 @@ doi:10.1137/080716542 (the accelerated steps).
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -98,7 +98,7 @@ class Graph:
     def partial_correlations(self) -> Tensor:
         """−K_ij/√(K_ii K_jj), 1 on the diagonal; of a Gaussian on all of ℝᵈ they are correlations given all others."""
         scale = self.precision.diagonal().sqrt()
-        return (2 * torch.eye(len(scale), dtype=scale.dtype) - self.precision / scale / scale[:, None]).clamp(-1, 1)
+        return (-self.precision / scale / scale[:, None]).fill_diagonal_(1.0)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class GraphicalModel:
             raise ValueError("a graph needs at least two columns")
         if n <= d:
             raise ValueError(f"{n} rows are too few for a graph of {d} columns: more rows than columns are needed")
-        z, domain = self._scaled(x, labels)
+        z, domain, own_domain = self._scaled(x, weights, labels)
         steps, best, data = [], math.inf, weighted(z, weights, domain)
         known: dict[tuple[tuple[int, int], ...], float] = {}
         held_out = self._held_out(z, weights, domain) if self.selection == "cv" else None
@@ -155,21 +155,23 @@ class GraphicalModel:
                 break
         chosen = min(steps, key=lambda step: step.criterion)
         joined = edges(chosen.precision)
-        density = family(d, joined, self.domain, labels).fit(x, sample_weight)
+        density = family(d, joined, own_domain, labels).fit(x, sample_weight)
         return Graph(precision_of(density.coef, d, joined), joined, labels, chosen.penalty, tuple(steps), density)
 
-    def _scaled(self, x: Tensor, labels: Sequence[str]) -> tuple[Tensor, Box]:
-        """Columns of standard deviation 1, about 0 where there is no wall, and the box they live in."""
-        scale = x.std(0)
-        if not (scale > 0).all():
-            raise ValueError(f"column {labels[int((scale == 0).nonzero()[0])]} is constant: leave it out")
+    def _scaled(self, x: Tensor, weights: Tensor, labels: Sequence[str]) -> tuple[Tensor, Box, Box]:
+        """Columns of standard deviation 1, about 0 where there is no wall, and the box they live in; the box of the rows."""
+        mean = weights @ x
+        scale = (weights @ (x - mean) ** 2).sqrt()
+        constant = x.amax(0) == x.amin(0)
+        if constant.any():
+            raise ValueError(f"column {labels[int(constant.nonzero()[0])]} is constant: leave it out")
         lower, upper = (walls.expand(x.shape[1]) for walls in self.domain.walls)
         free = lower.isinf() & upper.isinf()
-        centre = torch.where(free, x.mean(0), 0.0)
+        centre = torch.where(free, mean, 0.0)
         domain = self.domain.scaled_to(x)
         cap = None if domain.cap is None else (torch.as_tensor(domain.cap, dtype=x.dtype) / scale).tolist()
         box = Box(tuple((lower / scale).tolist()), tuple((upper / scale).tolist()), domain.power, cap)
-        return (x - centre) / scale, box
+        return (x - centre) / scale, box, replace(domain, unit=tuple(scale.tolist()))
 
     def _criterion(self, data: "Weighted", joined: tuple[tuple[int, int], ...]) -> float:
         """Of the fit on these edges."""
