@@ -2,7 +2,16 @@
 
 from scorefield.estimators.density import ScoreDensity
 from scorefield.estimators.energy import EnergyDensity
+from scorefield.estimators.kernel import KernelScoreDensity
 from scorefield.estimators.peers import KernelTable, MixtureTable, SplineFlowTable
 from scorefield.estimators.table import TableDensity
 
-__all__ = ["EnergyDensity", "KernelTable", "MixtureTable", "ScoreDensity", "SplineFlowTable", "TableDensity"]
+__all__ = [
+    "EnergyDensity",
+    "KernelScoreDensity",
+    "KernelTable",
+    "MixtureTable",
+    "ScoreDensity",
+    "SplineFlowTable",
+    "TableDensity",
+]

@@ -355,6 +355,32 @@ class Annealing:
         spent = self.evaluations(path) * self.particles
         return Partition("SMC", value, se, fewest, lower, None, tuple(problems), path.sigma, spent)
 
+    @torch.no_grad()
+    def draws(self, path: Path, step_sizes: Sequence[float], *, generator: torch.Generator | None = None) -> Tensor:
+        """As many rows as particles, about of the law f: moved from rung to rung, drawn again where weights are uneven.
+
+        They are not independent, since some may descend from one particle; their law is f's as particles grow in number.
+        """
+        self.check(path)
+        x = path.base.sample(self.particles, generator=generator).to(path.home)
+        before, all_of_them = path.base.log_density(x).double(), torch.tensor([True], device=x.device)
+        log_weights = torch.zeros(1, self.particles, dtype=torch.float64, device=x.device)
+        for k, (rung, h) in enumerate(zip(path.rungs, step_sizes, strict=True)):
+            target = Target(rung)
+            point = target.at(x)
+            log_weights += point.log_density.double() - before
+            shares, last = log_weights.softmax(1), k + 1 == len(path.rungs)
+            if last or 1 / float((shares**2).sum()) < self.particles / 2:
+                chosen = self.resampled(shares, all_of_them, generator)
+                point = Point(*(part[chosen] for part in point))
+                log_weights.zero_()
+            point = self.moved(target, point, h, generator)
+            x, before = point.x, point.log_density.double()
+            if not last:
+                x, ratio = path.onwards(k, point, generator)
+                before = before - ratio
+        return x * path.scale
+
     def moved(self, target: Target, point: Point, h: float, generator: torch.Generator | None) -> Point:
         """After `moves` steps of the kernel."""
         for _ in range(self.moves):

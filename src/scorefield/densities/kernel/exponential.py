@@ -177,7 +177,14 @@ class KernelExponentialFamily:
         return FittedKernelFamily(ridge_regression(kernel, x, self.ridge, None if base is None else base.score(x), True), base)
 
     def tuned(
-        self, x: Tensor, validation: float = 0.2, splits: int = 5, starts: Sequence[float] = (0.4, 1.0, 2.5), steps: int = 30
+        self,
+        x: Tensor,
+        validation: float = 0.2,
+        splits: int = 5,
+        starts: Sequence[float] = (0.4, 1.0, 2.5),
+        steps: int = 30,
+        least_ridge: float = 0.0,
+        most_inflation: float = 1e3,
     ) -> "KernelExponentialFamily":
         """These settings with the bandwidth, the ridge and the base's inflation that minimise the validated loss.
 
@@ -192,6 +199,8 @@ class KernelExponentialFamily:
             splits: held-out parts, disjoint, so at most 1/validation; their losses are averaged.
             starts: factors of the kernel's bandwidth, the median distance if there is no kernel.
             steps: of L-BFGS, at most, from each start.
+            least_ridge, most_inflation: bounds. The loss looks at the density where rows are and nowhere else; with a wide base
+                and hardly any ridge the best one may have mass far outside, which only its normalisation shows.
 
         Raises:
             ValueError: a share or a number of splits that does not fit the rows, no starts, a ridge of 0, which has no
@@ -211,7 +220,11 @@ class KernelExponentialFamily:
             return sum(losses) / len(losses), [sum(g) / len(losses) for g in zip(*gradients, strict=True)]
 
         size = float(kernel.bandwidth)
-        spans = [(0.1 * size, 100 * size), (1e-10 / size**2, 1e4 / size**2), (1.0, 1e3)][: 2 + with_base]
+        spans = [
+            (0.1 * size, 100 * size),
+            (max(least_ridge, 1e-10 / size**2), max(least_ridge, 1e4 / size**2)),
+            (1.0, max(1.0, most_inflation)),
+        ][: 2 + with_base]
         bounds = [(math.log(low), math.log(high)) for low, high in spans]
         found = []
         for factor in starts:
