@@ -14,7 +14,7 @@ NUMBER = re.compile(r"[-−]?\d+(?:\.(\d+))?(?:e([-+]\d+))?")
 ORDER = [
     "density-and-softmax", "energies-and-z", "kl-to-fisher", "implicit-score-matching", "hutchinson", "sliced", "denoising",
     "covariate-shift", "many-noise-scales", "diffusion", "likelihood", "typicality", "chains-and-z", "closed-forms", "graphs",
-    "spheres-and-simplices",
+    "spheres-and-simplices", "kernels",
 ]  # fmt: skip
 
 

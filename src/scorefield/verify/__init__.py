@@ -12,6 +12,7 @@ from scorefield.verify.chains import row_15
 from scorefield.verify.compose import row_20
 from scorefield.verify.discrete import row_8, row_9, row_19
 from scorefield.verify.energies import row_22, row_23
+from scorefield.verify.exponential import row_10
 from scorefield.verify.fisher import row_1, row_2, row_3, row_4
 from scorefield.verify.learned import row_17, row_21
 from scorefield.verify.likelihoods import row_13, row_14, row_24
@@ -39,6 +40,7 @@ ROWS: dict[int, Row] = {
     7: Row("KL is half the area under the Fisher divergence", row_7, 2),
     8: Row("linear operators other than the gradient", row_8, 1),
     9: Row("ratio matching finds the law of binary data", row_9, 1),
+    10: Row("exponential families in closed form", row_10, 3),
     11: Row("diffusions in different coordinates", row_11, 1),
     12: Row("solvers converge at their order", row_12, 5),
     13: Row("log-densities by the probability flow", row_13, 10),
