@@ -33,7 +33,10 @@ CONTRASTIVE = "tests/objectives/test_contrastive.py"
 DENSITY = "tests/estimators/test_density.py"
 DISTRIBUTED = "tests/training/test_distributed.py"
 CHAINS = "tests/samplers/test_chains.py"
+EXPONENTIAL = "tests/densities/exponential"
 ENERGY = "tests/estimators/test_energy.py"
+KERNEL = "tests/densities/kernel"
+KERNEL_DENSITY = "tests/estimators/test_kernel.py"
 MIXTURE = "tests/estimators/test_mixture.py"
 PARTITION = "tests/likelihood/test_partition.py"
 PROCESSES = "tests/test_processes.py"
@@ -113,6 +116,56 @@ MUTANTS = [
     Mutant("estimators/energy.py", "x * (1 + level[:, None] ** 2).rsqrt()", "x", ENERGY),
     Mutant("estimators/energy.py", "density(x, level)", "density(x, 0.0)", ENERGY),
     Mutant("estimators/energy.py", "- self.partition_.log_z", "+ self.partition_.log_z", ENERGY),
+    Mutant("densities/exponential/domains.py", "(1 - x.shape[1]) * x)", "(2 - x.shape[1]) * x)", EXPONENTIAL),
+    Mutant("densities/exponential/domains.py", "slope * total - u * slope", "slope * total + u * slope", EXPONENTIAL),
+    Mutant("densities/exponential/domains.py", "torch.where(below < above, 1.0, -1.0)", "torch.ones_like(below)", EXPONENTIAL),
+    Mutant("densities/exponential/domains.py", "unit**2 * w)", "unit * w)", EXPONENTIAL),
+    Mutant("densities/exponential/family.py", "linear -= second[:, d]", "linear += second[:, d]", EXPONENTIAL),
+    Mutant("densities/exponential/family.py", "(linear + found.times(last))", "(linear - found.times(last))", EXPONENTIAL),
+    Mutant(
+        "densities/exponential/family.py", "found -= (self.across * weights", "found += (self.across * weights", EXPONENTIAL
+    ),
+    Mutant("densities/exponential/family.py", "coef = -inverse @ linear", "coef = inverse @ linear", EXPONENTIAL),
+    Mutant("densities/exponential/family.py", "coef / 2 + linear @ coef)", "coef + linear @ coef)", EXPONENTIAL),
+    Mutant("densities/exponential/family.py", "+ part.linear) * share", "- part.linear) * share", EXPONENTIAL),
+    Mutant("densities/exponential/fit.py", "inverse @ outer @ inverse)", "inverse / n)", EXPONENTIAL),
+    Mutant("densities/exponential/fit.py", "self.loss + 2 * self.effective", "self.loss + self.effective", EXPONENTIAL),
+    Mutant("densities/exponential/fit.py", "(1 + level) / 2)) * self", "level)) * self", EXPONENTIAL),
+    Mutant(
+        "densities/exponential/statistics.py", "return coef[:d], -(upper + upper.T)", "return coef[:d], -upper", EXPONENTIAL
+    ),
+    Mutant("densities/exponential/graphical.py", "return (slope + slope.T) / 2", "return slope", EXPONENTIAL),
+    Mutant("densities/exponential/graphical.py", "- moment * (pull / total)", "+ moment * (pull / total)", EXPONENTIAL),
+    Mutant("densities/exponential/graphical.py", "+ 2 * (i == j) * w[:, i]", "+ (i == j) * w[:, i]", EXPONENTIAL),
+    Mutant("densities/exponential/graphical.py", "* k.norm():", "* 1e6 * k.norm():", EXPONENTIAL),
+    Mutant(
+        "densities/kernel/kernels.py",
+        "rate = -1 / self.bandwidth**2\n        value",
+        "rate = -2 / self.bandwidth**2\n        value",
+        KERNEL,
+    ),
+    Mutant(
+        "densities/kernel/curl_free.py",
+        "total = slopes if base_score is None else slopes + base_score",
+        "total = slopes",
+        KERNEL,
+    ),
+    Mutant(
+        "densities/kernel/exponential.py", "return (score**2).sum(1) / 2 + trace", "return (score**2).sum(1) + trace", KERNEL
+    ),
+    Mutant("densities/kernel/exponential.py", "- of_penalty", "+ of_penalty", KERNEL),
+    Mutant("densities/kernel/exponential.py", "matrix.diagonal().add_(ridge)", "matrix.diagonal().add_(2 * ridge)", KERNEL),
+    Mutant("densities/kernel/exponential.py", "self.precision / factor", "self.precision * factor", KERNEL),
+    Mutant("densities/kernel/scores.py", "at_data / (-len(x) * self.ridge)", "at_data / (len(x) * self.ridge)", KERNEL),
+    Mutant("densities/kernel/scores.py", "-functions @", "functions @", KERNEL),
+    Mutant("densities/kernel/scores.py", "(2 * k - 3) * (2 * k + 2 * nu - 1)", "(2 * k - 3) * (2 * k + 2 * nu + 1)", KERNEL),
+    Mutant(
+        "likelihood/annealing.py",
+        "            shares, last = log_weights.softmax(1), k",
+        "            shares, last = (0 * log_weights).softmax(1), k",
+        KERNEL_DENSITY,
+    ),
+    Mutant("estimators/kernel.py", ".numpy() - self.partition_.log_z", ".numpy() + self.partition_.log_z", KERNEL_DENSITY),
     Mutant("metrics/stein.py", "(s_y - s_x) * k1", "(s_x - s_y) * k1", "tests/metrics/test_stein.py"),
     Mutant("metrics/stein.py", "-(d * k1 + k2 * r2)", "-(d * k1 - k2 * r2)", "tests/metrics/test_stein.py"),
     Mutant("metrics/stein.py", "3 * base**-2.5", "base**-2.5", "tests/metrics/test_stein.py"),
@@ -704,6 +757,7 @@ IDENTITIES = [
     Mutant("objectives/generalised.py", ".flatten(1), -trace)", ".flatten(1), trace)", row=8),
     Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "((-flips).sigmoid() ** 2)", row=9),
     Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "flips.sigmoid()", row=9),
+    Mutant("densities/exponential/family.py", "linear -= second[:, d]", "linear += second[:, d]", row=10),
     Mutant("processes.py", "return f, 2 * process", "return f, process", row=11),
     Mutant("processes.py", "noise_level(process, t), cond) / alpha", "noise_level(process, t), cond)", row=11),
     Mutant("processes.py", "range(56, -1, -7)", "range(56, 27, -7)", row=11),

@@ -368,7 +368,7 @@ class Annealing:
         for k, (rung, h) in enumerate(zip(path.rungs, step_sizes, strict=True)):
             target = Target(rung)
             point = target.at(x)
-            log_weights += point.log_density.double() - before
+            log_weights += (point.log_density.double() - before)[None]
             shares, last = log_weights.softmax(1), k + 1 == len(path.rungs)
             if last or 1 / float((shares**2).sum()) < self.particles / 2:
                 chosen = self.resampled(shares, all_of_them, generator)

@@ -90,6 +90,19 @@ def test_a_line_is_found(selection: str) -> None:
         assert (graph.partial_correlations.diagonal() == 1).all()
 
 
+def test_other_rows_give_honest_intervals_of_each_edge() -> None:
+    graph, other = GraphicalModel().fit(chain(600)), chain(900, seed=5)
+    assert graph.edges == ((0, 1), (1, 2), (2, 3))
+    again = graph.refit(other)
+    ends, half = graph.intervals(0.9), 1.6448536269514722 * graph.density.standard_errors[8:]
+    strengths = torch.stack([graph.precision[i, j] for i, j in graph.edges])
+    torch.testing.assert_close(ends, torch.stack([strengths - half, strengths + half], 1))
+    assert ((-again.coef[8:] - 0.5).abs() < 4 * again.standard_errors[8:]).all()
+    assert again.n == 900
+    with pytest.raises(ValueError, match="of 4 columns, the rows have 3"):
+        graph.refit(other[:, :3])
+
+
 def test_of_all_edges_the_gaussian_precision_is_that_of_the_rows() -> None:
     x = chain(500)
     k = precision_of(

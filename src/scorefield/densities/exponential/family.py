@@ -203,7 +203,7 @@ def listed(names: Sequence[str], chosen: Tensor) -> str:
 
 def rows(X: Any) -> Tensor:
     """Rows `(n, d)`, float64; a vector is one column. Raises `ValueError` for none, or one that is not finite."""
-    x = torch.as_tensor(X if isinstance(X, Tensor) else np.asarray(X, dtype=np.float64)).detach().double()
+    x = X.detach().double() if isinstance(X, Tensor) else torch.from_numpy(np.array(X, dtype=np.float64))
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2 or not x.numel():
         raise ValueError(f"rows (n, d) expected, got {tuple(x.shape)}")

@@ -27,7 +27,8 @@ class ExponentialFit(Energy):
         coef: θ̂ `(p,)`.
         names: of its components.
         covariance: the sandwich `(p, p)`; of the mean of rows that need not follow the model.
-        effective: tr(V A⁻¹), V the covariance of ψ: how many parameters the fit has for the criterion; p where V = A.
+        effective: tr(V A⁻¹), V the covariance of ψ: how many parameters the fit has for the
+            criterion; p where V = A, and many more where a few rows have steep slopes.
         loss: the score-matching objective at θ̂, less what does not depend on θ, and without the ridge.
         n: rows.
     """
@@ -124,7 +125,8 @@ class ExponentialFit(Energy):
     def information_criterion(self) -> float:
         """2n · loss + 2 tr(V A⁻¹), SMIC, the lower the better: unbiased for 2n times the loss on new rows (Matsuda et al.).
 
-        Compares families on one domain with one boundary weight and one base, fitted to the same rows.
+        Compares families on one domain with one boundary weight and one base, fitted to the same rows, by their scores: a
+        family may have the better slopes everywhere and give a part of the rows the wrong share of its mass.
         """
         return 2 * self.n * self.loss + 2 * self.effective
 

@@ -20,7 +20,7 @@ doi:10.1137/080716542 (the accelerated steps).
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -93,6 +93,21 @@ class Graph:
         for i, j in self.edges:
             found[i, j] = found[j, i] = True
         return found
+
+    def refit(self, X: Any, sample_weight: Any = None) -> ExponentialFit:
+        """The model on these edges, fitted to other rows `(n, d)`, whose intervals then are honest.
+
+        Raises:
+            ValueError: as `ExponentialFamily.fit`, and for other columns.
+        """
+        x = rows(X)
+        if x.shape[1] != len(self.names):
+            raise ValueError(f"the graph is of {len(self.names)} columns, the rows have {x.shape[1]}")
+        return family(len(self.names), self.edges, cast(Box, self.density.domain), self.names).fit(x, sample_weight)
+
+    def intervals(self, level: float = 0.95) -> Tensor:
+        """Lower and upper end of K_ij for each edge, in their order, `(e, 2)`; take those of `refit` for honest ones."""
+        return -self.density.intervals(level)[2 * len(self.names) :].flip(1)
 
     @property
     def partial_correlations(self) -> Tensor:
