@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,9 +55,18 @@ def test_the_session_on_walks_finds_z() -> None:
     assert inside.double().mean() > 0.95  # of both, the ring is the narrower
 
 
-def test_the_session_on_clean_data_lowers_the_implicit_loss() -> None:
+def test_the_session_on_closed_forms_fits(capsys: pytest.CaptureFixture[str]) -> None:
     found: dict = {}
     exec(compile(SESSIONS[4], "README.md", "exec"), found)
+    assert "x⁴" in capsys.readouterr().out
+    grid = torch.linspace(-4, 5, 2000, dtype=torch.float64)[:, None]
+    shares = found["fit"].log_density(grid).softmax(0)
+    assert abs(float(shares[grid[:, 0] < 0.2].sum()) - 0.3) < 0.1  # of the left hump
+
+
+def test_the_session_on_clean_data_lowers_the_implicit_loss() -> None:
+    found: dict = {}
+    exec(compile(SESSIONS[5], "README.md", "exec"), found)
     trained = found["score"].square().sum(1) / 2 + found["laplacian"]
     assert trained.mean().item() < -1.5  # N(0, I), which the confinement alone gives, has −1
 
