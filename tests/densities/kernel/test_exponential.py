@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -233,3 +235,14 @@ def test_data_that_cannot_be_fitted_are_refused(settings: KernelExponentialFamil
 def test_settings_that_make_no_fit_are_refused(ask: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+def test_arrays_and_frames_are_rows_like_tensors() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    family = KernelExponentialFamily(inducing=10)
+    expected = family.fit(torch.from_numpy(x)).log_density(torch.from_numpy(x[:5]))
+    for rows in (x, pd.DataFrame(x, columns=["a", "b"])):
+        torch.testing.assert_close(family.fit(rows).log_density(torch.from_numpy(x[:5])), expected, rtol=1e-11, atol=1e-11)
+    assert family.tuned(x, splits=1, starts=(1.0,), steps=1) == family.tuned(
+        torch.from_numpy(x), splits=1, starts=(1.0,), steps=1
+    )

@@ -12,7 +12,9 @@ Every kernel exponential family has such an f as its log-density, and every curl
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,12 +115,13 @@ def block_rows(columns: int) -> int:
     return max(1, BLOCK // columns)
 
 
-def checked_rows(x: Tensor) -> Tensor:
-    """Data `(n, d)` in float64, without a graph.
+def checked_rows(x: Any) -> Tensor:
+    """Data `(n, d)`, a tensor, an array or a data frame, in float64 and without a graph.
 
     Raises:
         ValueError: not `(n, d)` with n ≥ 2 and d ≥ 1, not floating-point, or a row that is not finite.
     """
+    x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
     if x.ndim != 2 or len(x) < 2 or x.shape[1] < 1:
         raise ValueError(f"x must be (n, d) with at least two rows, got shape {tuple(x.shape)}")
     check_event(x, (x.shape[1],))

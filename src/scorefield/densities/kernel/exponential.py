@@ -16,6 +16,7 @@ Nyström form, and hyper-parameters by the validated loss); Wenliang et al. 2019
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -158,7 +159,7 @@ class KernelExponentialFamily:
         if self.inducing is not None and self.inducing < 1:
             raise ValueError(f"at least one inducing row is needed, got {self.inducing}")
 
-    def fit(self, x: Tensor) -> FittedKernelFamily:
+    def fit(self, x: Any) -> FittedKernelFamily:
         """The minimiser of the score-matching loss of the rows `(n, d)` with the ridge.
 
         Raises:
@@ -178,7 +179,7 @@ class KernelExponentialFamily:
 
     def tuned(
         self,
-        x: Tensor,
+        x: Any,
         validation: float = 0.2,
         splits: int = 5,
         starts: Sequence[float] = (0.4, 1.0, 2.5),
@@ -210,6 +211,7 @@ class KernelExponentialFamily:
 
         if self.ridge == 0 or not starts:
             raise ValueError("tuning needs a positive ridge and at least one start")
+        x = checked_rows(x)
         self._check_size(x)
         parts = folds(x, validation, splits, self.seed)
         kernel, with_base = self._kernel(x), self.base is not None
@@ -252,7 +254,7 @@ class KernelExponentialFamily:
         return x[chosen.to(x.device)]
 
 
-def folds(x: Tensor, validation: float, splits: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def folds(x: Any, validation: float, splits: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Training and held-out rows of each split; a random `validation` share of the rows `(n, d)` is held out, disjointly.
 
     Raises:

@@ -18,7 +18,7 @@ arXiv:1806.02925; Engl, Hanke & Neubauer 1996, Regularization of Inverse Problem
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class FittedScore(Score, Protocol):
 class ScoreEstimator(Protocol):
     """Settings that make a score of rows `(n, d)`; a `KernelExponentialFamily` is one too."""
 
-    def fit(self, x: Tensor) -> FittedScore: ...
+    def fit(self, x: Any) -> FittedScore: ...
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class SteinEstimator:
     def __post_init__(self) -> None:
         _check_ridge(self.ridge)
 
-    def fit(self, x: Tensor) -> DiagonalScore:
+    def fit(self, x: Any) -> DiagonalScore:
         x = checked_rows(x)
         kernel = _kernel(self.kernel, x)
         matrix = kernel(x, x) / len(x)
@@ -154,7 +154,7 @@ class SpectralSteinEstimator:
         if not 0 < self.share <= 1:
             raise ValueError(f"the share of the spectrum must be in (0, 1], got {self.share:g}")
 
-    def fit(self, x: Tensor) -> DiagonalScore:
+    def fit(self, x: Any) -> DiagonalScore:
         x = checked_rows(x)
         kernel = _kernel(self.kernel, x)
         functions = eigenfunctions(kernel, x, self.share)
@@ -195,7 +195,7 @@ class CurlFreeTikhonov:
     def __post_init__(self) -> None:
         _check_ridge(self.ridge)
 
-    def fit(self, x: Tensor) -> CurlFreeScore:
+    def fit(self, x: Any) -> CurlFreeScore:
         x = checked_rows(x)
         return CurlFreeScore(ridge_regression(_kernel(self.kernel, x), x, self.ridge, None, x.numel() <= DIRECT))
 
@@ -220,7 +220,7 @@ class NuMethod:
         if not (self.iterations >= 1 and 0 < self.nu < math.inf):
             raise ValueError(f"the ν-method needs at least one step and ν > 0, got {self.iterations} and {self.nu:g}")
 
-    def fit(self, x: Tensor) -> CurlFreeScore:
+    def fit(self, x: Any) -> CurlFreeScore:
         """After each step ŝ = ∇(c ξ̂ + Σₐ ⟨wₐ, ∇k(xₐ, ·)⟩), of which c and w `(n, d)` are kept, now and one step before."""
         x = checked_rows(x)
         n, kernel = len(x), _kernel(self.kernel, x)
@@ -249,7 +249,7 @@ def nu_coefficients(step: int, nu: float) -> tuple[float, float]:
 Estimator = TypeVar("Estimator", bound=ScoreEstimator)
 
 
-def select(candidates: Sequence[Estimator], x: Tensor, validation: float = 0.2, splits: int = 5, seed: int = 0) -> Estimator:
+def select(candidates: Sequence[Estimator], x: Any, validation: float = 0.2, splits: int = 5, seed: int = 0) -> Estimator:
     """The candidate of the smallest mean loss on held-out rows, over `splits` disjoint held-out shares of the rows `(n, d)`.
 
     Raises:
