@@ -111,6 +111,12 @@ def test_of_all_edges_the_gaussian_precision_is_that_of_the_rows() -> None:
     torch.testing.assert_close(k, torch.from_numpy(np.linalg.inv(np.cov(x.T, bias=True))), rtol=1e-8, atol=1e-10)
 
 
+def test_of_few_rows_only_graphs_are_tried_that_they_can_bear() -> None:
+    graph = GraphicalModel(selection="ebic", gamma=0.0).fit(chain(12, 4))
+    assert len(graph.edges) <= 12 - 2 * 4
+    assert all(step.criterion == math.inf for step in graph.path if step.edges > 4)
+
+
 def test_units_do_not_change_the_graph() -> None:
     x = np.abs(chain(800))
     units = np.array([1.0, 100.0, 0.01, 7.0])
@@ -139,7 +145,7 @@ def test_names_are_the_columns() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: GraphicalModel().fit(chain(4)), "4 rows are too few for a graph of 4 columns"),
+        (lambda: GraphicalModel().fit(chain(8)), "8 rows are too few for a graph of 4 columns"),
         (lambda: GraphicalModel().fit(chain(40)[:, :1]), "at least two columns"),
         (lambda: GraphicalModel().fit(np.c_[chain(40), np.ones(40)]), "column x4 is constant"),
         (lambda: GraphicalModel(orthant()).fit(chain(40)), "is not in [0, inf]"),

@@ -145,7 +145,8 @@ class GraphicalModel:
         """From rows `(n, d)`; names are of the columns, a data frame's own by default.
 
         Raises:
-            ValueError: rows that are not in the domain, not finite, or no more than columns; a constant column; bad weights.
+            ValueError: rows that are not in the domain, not finite, or no more than twice the columns; a constant column;
+                bad weights.
         """
         own = names if names is not None else [str(c) for c in getattr(X, "columns", ())] or None
         x = rows(X)
@@ -153,17 +154,17 @@ class GraphicalModel:
         weights, labels, (n, d) = normalised(sample_weight, len(x)), tuple(variables(x.shape[1], own)), x.shape
         if d < 2:
             raise ValueError("a graph needs at least two columns")
-        if n <= d:
-            raise ValueError(f"{n} rows are too few for a graph of {d} columns: more rows than columns are needed")
+        if n <= 2 * d:
+            raise ValueError(f"{n} rows are too few for a graph of {d} columns: more than twice as many rows are needed")
         z, domain, own_domain = self._scaled(x, weights, labels)
         steps, best, data = [], math.inf, weighted(z, weights, domain)
         known: dict[tuple[tuple[int, int], ...], float] = {}
         held_out = self._held_out(z, weights, domain) if self.selection == "cv" else None
         for k, (penalty, precision) in enumerate(path(data.columns, self.penalties, self.smallest)):
             joined = edges(precision)
-            if joined not in known:
-                known[joined] = math.nan if held_out else self._criterion(data, joined)
-            criterion = held_out[k] if held_out else known[joined]
+            if held_out is None and joined not in known:
+                known[joined] = self._criterion(data, joined)
+            criterion = known[joined] if held_out is None else held_out[k]
             steps.append(Step(penalty, precision, len(joined), criterion))
             best = min(best, criterion)
             if all(step.criterion > best for step in steps[-WORSE:]) and len(steps) > WORSE:
