@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from scorefield.data.columns import Column, as_frame, atoms_of, described, grid_of, infer, inferred
@@ -135,3 +137,16 @@ def test_text_that_is_different_in_most_rows_is_noted() -> None:
     first, second = infer(pd.DataFrame({"name": names, "few": few}))
     assert "most values occur once" in first.note
     assert not second.note
+
+
+def test_polars_and_arrow_tables_are_read_as_pandas_ones() -> None:
+    values = {
+        "x": [0.5, None, 2.25, 7.125], "n": [1, 2, None, 4], "word": ["a", "b", "a", None], "yes": [True, False, True, True],
+    }  # fmt: skip
+    frames = [as_frame(made) for made in (pd.DataFrame(values), pl.DataFrame(values), pa.table(values))]
+    expected = infer(frames[0])
+    for frame in frames[1:]:
+        assert infer(frame) == expected
+        assert list(frame.columns) == list(values)
+        assert frame["x"].isna().tolist() == [False, True, False, False]
+        assert frame["word"].tolist()[:3] == ["a", "b", "a"]
