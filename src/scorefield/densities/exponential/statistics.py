@@ -3,7 +3,7 @@
     gaussian            x_i, x_i x_j on ℝᵈ                         θ = (Λμ, −Λ/2 on squares, −Λ_ij elsewhere), Λ the precision
     polynomial          all monomials up to a degree on ℝᵈ
     truncated_gaussian  as gaussian, in a box
-    pairwise            x_iᵃ, x_iᵃ x_jᵃ on the orthant: a = 1 truncated Gaussian, a = ½ exponential-root, "log" log-normal-like
+    pairwise            x_iᵃ, x_iᵃ x_jᵃ on the orthant: a = 1 truncated Gaussian, a = ½ exponential-root, a = 0 log x
     gamma               x_i, log x_i on the orthant                θ = (−rate, shape − 1)
     dirichlet           log x_i on the simplex                     θ = α − 1
     von_mises_fisher    x_i on the sphere                          θ = κμ
