@@ -45,6 +45,11 @@ class Columns(NamedTuple):
     quadratic: Tensor
     linear: Tensor
 
+    @property
+    def alone(self) -> Tensor:
+        """The minimiser without edges, a diagonal."""
+        return torch.diag(self.linear.diagonal() / self.quadratic.diagonal(dim1=1, dim2=2).diagonal())
+
     def value(self, k: Tensor) -> Tensor:
         """The objective without λ."""
         return (k * (self._times(k) / 2 - self.linear)).sum()
@@ -159,7 +164,7 @@ class GraphicalModel:
         z, domain, own_domain = self._scaled(x, weights, labels)
         steps, best, data = [], math.inf, weighted(z, weights, domain)
         known: dict[tuple[tuple[int, int], ...], float] = {}
-        held_out = self._held_out(z, weights, domain) if self.selection == "cv" else None
+        held_out = self._held_out(z, weights, domain, data.columns) if self.selection == "cv" else None
         for k, (penalty, precision) in enumerate(path(data.columns, self.penalties, self.smallest)):
             joined = edges(precision)
             if held_out is None and joined not in known:
@@ -197,9 +202,9 @@ class GraphicalModel:
         loss, effective = data.refitted(joined)
         return 2 * n * loss + effective * (math.log(n) + 4 * self.gamma * math.log(d))
 
-    def _held_out(self, z: Tensor, weights: Tensor, domain: Box) -> list[float]:
+    def _held_out(self, z: Tensor, weights: Tensor, domain: Box, whole: Columns) -> list[float]:
         """The mean loss of left-out rows for each λ of the path on all rows."""
-        total, largest = [0.0] * self.penalties, largest_penalty(weighted(z, weights, domain).columns)
+        total, largest = [0.0] * self.penalties, largest_penalty(whole)
         for kept, left in KFold(5, shuffle=True, random_state=0).split(z):
             fitted = weighted(z[kept], weights[kept] / weights[kept].sum(), domain).columns
             judge = weighted(z[left], weights[left] / weights[left].sum(), domain).columns
@@ -262,8 +267,7 @@ def weighted(z: Tensor, weights: Tensor, domain: Box) -> Weighted:
 
 def largest_penalty(of: Columns) -> float:
     """The least λ that leaves no edge."""
-    alone = torch.diag(of.linear.diagonal() / of.quadratic.diagonal(dim1=1, dim2=2).diagonal())
-    slope = of.gradient(alone)
+    slope = of.gradient(of.alone)
     return float((slope - torch.diag(slope.diagonal())).abs().max())
 
 
@@ -271,7 +275,7 @@ def path(of: Columns, penalties: int, smallest: float, largest: float | None = N
     """λ and the minimiser K `(d, d)`, from the largest λ to `smallest` times it."""
     begin = largest_penalty(of) if largest is None else largest
     lipschitz = float(torch.linalg.eigvalsh(of.quadratic)[:, -1].max())
-    k = torch.diag(of.linear.diagonal() / of.quadratic.diagonal(dim1=1, dim2=2).diagonal())
+    k = of.alone
     for penalty in np.geomspace(begin, smallest * begin, penalties).tolist():
         k = minimised(of, penalty, k, lipschitz)
         yield penalty, k
