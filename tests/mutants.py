@@ -128,8 +128,41 @@ MUTANTS = [
     Mutant("densities/exponential/family.py", "coef = -inverse @ linear", "coef = inverse @ linear", EXPONENTIAL),
     Mutant("densities/exponential/family.py", "coef / 2 + linear @ coef)", "coef + linear @ coef)", EXPONENTIAL),
     Mutant("densities/exponential/family.py", "+ part.linear) * share", "- part.linear) * share", EXPONENTIAL),
-    Mutant("densities/exponential/fit.py", "inverse @ outer @ inverse)", "inverse / n)", EXPONENTIAL),
-    Mutant("densities/exponential/fit.py", "self.loss + 2 * self.effective", "self.loss + self.effective", EXPONENTIAL),
+    Mutant("densities/exponential/family.py", "inverse @ outer @ inverse,", "inverse / n,", EXPONENTIAL),
+    Mutant("densities/exponential/family.py", "psi + ridge * part", "psi + 0 * part", EXPONENTIAL),
+    Mutant("densities/exponential/family.py", "cross += drawn.T @ psi", "cross += psi.T @ psi", EXPONENTIAL),
+    Mutant(
+        "densities/exponential/family.py",
+        "n = self._looked_at(x), int((weights > 0).sum())",
+        "n = self._looked_at(x), len(x)",
+        EXPONENTIAL,
+    ),
+    Mutant("densities/exponential/fit.py", "training_loss + 2 * self", "training_loss + self", EXPONENTIAL),
+    Mutant("densities/exponential/fit.py", "value + self.family.base(x)", "value - self.family.base(x)", EXPONENTIAL),
+    Mutant("densities/exponential/fit.py", "self.coef) / 2 + part.linear)", "self.coef) + part.linear)", EXPONENTIAL),
+    Mutant(
+        "densities/exponential/domains.py",
+        "weighted_median(self._distance(x)[0], weights)",
+        "weighted_median(self._distance(x)[0], weights**0)",
+        EXPONENTIAL,
+    ),
+    Mutant("densities/exponential/domains.py", "beyond, 1.0).tolist", "beyond, 7.0).tolist", EXPONENTIAL),
+    Mutant(
+        "densities/exponential/probe.py", "amiss.nanmedian(0).values > AMISS", "amiss.nanmedian(0).values > 1e9", EXPONENTIAL
+    ),
+    Mutant("densities/exponential/probe.py", "(low.bend + high.bend) / 2).abs()", "(low.bend + high.bend)).abs()", EXPONENTIAL),
+    Mutant("densities/exponential/probe.py", "> POLE * scale", "> 1e300 * scale", EXPONENTIAL),
+    Mutant(
+        "densities/exponential/charts.py",
+        "torch.where(above | below, y, 0.0)).sum(1)",
+        "torch.where(above, y, 0.0)).sum(1)",
+        EXPONENTIAL,
+    ),
+    Mutant("densities/exponential/charts.py", "+ y - 2 * torch", "+ y - torch", EXPONENTIAL),
+    Mutant(
+        "densities/exponential/charts.py", "return self._logs(y).sum(1)", "return self._logs(y)[:, :-1].sum(1)", EXPONENTIAL
+    ),
+    Mutant("densities/exponential/charts.py", "(1 - degrees / 2) * math", "-degrees / 2 * math", EXPONENTIAL),
     Mutant("densities/exponential/fit.py", "(1 + level) / 2)) * self", "level)) * self", EXPONENTIAL),
     Mutant(
         "densities/exponential/statistics.py", "return coef[:d], -(upper + upper.T)", "return coef[:d], -upper", EXPONENTIAL
@@ -137,6 +170,9 @@ MUTANTS = [
     Mutant("densities/exponential/graphical.py", "return (slope + slope.T) / 2", "return slope", EXPONENTIAL),
     Mutant("densities/exponential/graphical.py", "- moment * (pull / total)", "+ moment * (pull / total)", EXPONENTIAL),
     Mutant("densities/exponential/graphical.py", "+ 2 * (i == j) * w[:, i]", "+ (i == j) * w[:, i]", EXPONENTIAL),
+    Mutant("densities/exponential/graphical.py", "4 * self.gamma * math", "0 * self.gamma * math", EXPONENTIAL),
+    Mutant("densities/exponential/graphical.py", "float(judge.value(precision)) / 5", "-k", EXPONENTIAL),
+    Mutant("densities/exponential/graphical.py", "self.names).fit(x, sample_weight)", "self.names).fit(x)", EXPONENTIAL),
     Mutant("densities/exponential/graphical.py", "* k.norm():", "* 1e6 * k.norm():", EXPONENTIAL),
     Mutant(
         "densities/kernel/kernels.py",
@@ -758,6 +794,11 @@ IDENTITIES = [
     Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "((-flips).sigmoid() ** 2)", row=9),
     Mutant("objectives/ratio.py", "(flips.sigmoid() ** 2)", "flips.sigmoid()", row=9),
     Mutant("densities/exponential/family.py", "linear -= second[:, d]", "linear += second[:, d]", row=10),
+    Mutant(
+        "densities/exponential/family.py", "metric.divergence, first[:, :d])", "metric.divergence, 0 * first[:, :d])", row=10
+    ),
+    Mutant("densities/exponential/family.py", "+ part.linear) * share", "- part.linear) * share", row=10),
+    Mutant("densities/exponential/domains.py", "slope * total - u * slope", "slope * total + u * slope", row=10),
     Mutant("processes.py", "return f, 2 * process", "return f, process", row=11),
     Mutant("processes.py", "noise_level(process, t), cond) / alpha", "noise_level(process, t), cond)", row=11),
     Mutant("processes.py", "range(56, -1, -7)", "range(56, 27, -7)", row=11),

@@ -8,7 +8,8 @@ is the data itself). One sign everywhere: log-densities, never physics' energies
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, final, runtime_checkable
+from numbers import Integral, Real
+from typing import NamedTuple, Protocol, TypeGuard, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +58,11 @@ def value_and_gradient(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tu
     mode is on.
 
     Raises:
-        ValueError: `log_density` does not return one number per example, shape `(b,)`.
+        ValueError: `log_density` does not return one number per example, shape `(b,)`; `x` of no floating-point numbers.
     """
+    check_tensor(x)
+    if not x.is_floating_point():
+        raise ValueError(f"x must hold floating-point numbers, got {x.dtype}: convert it first, for example x.double()")
     if plain(x):
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
@@ -244,12 +248,32 @@ def check_scalar(value: Tensor, x: Tensor) -> Tensor:
     return value
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a real number, of Python or NumPy, and neither True nor False."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raises `ValueError` for what is not a whole number of at least `least`, such as 2.5 or 10.0."""
+    if not (is_number(value) and isinstance(value, Integral) and value >= least):
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_tensor(x: Tensor) -> None:
+    """Raises `ValueError` for what is no tensor, such as an array or a data frame."""
+    if not isinstance(x, Tensor):
+        raise ValueError(
+            f"a tensor is expected, got {type(x).__name__}: torch.tensor(…) makes one, of a data frame's to_numpy()"
+        )
+
+
 def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
     """Refuses a batch that is not `(b, *event_shape)` of real floating-point numbers; looks at no value.
 
     Raises:
-        ValueError: events of another shape, or integers, booleans or complex numbers.
+        ValueError: events of another shape, or integers, booleans or complex numbers, or no tensor.
     """
+    check_tensor(x)
     if x.shape[1:] != event_shape:
         raise ValueError(f"events of shape {tuple(event_shape)} expected, got {tuple(x.shape[1:])}")
     if not x.is_floating_point():

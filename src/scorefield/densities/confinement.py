@@ -37,7 +37,7 @@ def check_confined(density: Density, event_shape: tuple[int, ...], sigma: float 
     if not fall > 1:
         raise ValueError(
             f"the log-density falls like {-fall:.2g} d log r far out along some ray, and less than −1 is needed: Z may be "
-            "infinite; train with parameterisation edm, v or flow, or give the energy a confinement"
+            "infinite; give the energy a confinement (a network: parameterisation edm, v or flow)"
         )
 
 

@@ -22,6 +22,7 @@ from scorefield.densities.exponential import (
     polynomial,
     von_mises_fisher,
 )
+from scorefield.densities.exponential.probe import components
 from scorefield.models import PlainEnergy
 from scorefield.objectives.matching import ImplicitScoreMatching
 from scorefield.verify.families import stream
@@ -56,7 +57,7 @@ def closed_form(family: ExponentialFamily, key: int) -> Iterator[Record]:
     """The product's own implicit score matching, at any θ, against the quadratic."""
     d = 2 if key == 5 else 3
     x = torch.randn(400, d, generator=stream(10, key), dtype=torch.float64)
-    (quadratic,) = family.quadratics(x, family.domain)
+    (quadratic,) = family.quadratics(x, family.domain, components(family.statistic, x))
     weights = torch.full((400,), 1 / 400, dtype=torch.float64)
     gram, linear = quadratic.gram(weights), quadratic.linear.mean(0)
 
@@ -99,7 +100,7 @@ def by_parts(n: int) -> Iterator[Record]:
     }  # fmt: skip
     for name, (family, rows, theta) in laws.items():
         x, coef = torch.from_numpy(rows), torch.tensor(theta, dtype=torch.float64)
-        parts = list(family.quadratics(x, family.domain.scaled_to(x)))
+        parts = list(family.quadratics(x, family.domain.scaled_to(x, torch.ones(len(x))), len(theta)))
         squares = torch.cat([part.times(coef) @ coef for part in parts])
         rest = torch.cat([part.linear @ coef for part in parts])
         yield sampled(10, f"E_p[∇·(Gs)] = −E_p[sᵀGs]: {name}", rest, -squares)

@@ -75,9 +75,10 @@ def test_the_box_is_felt_up_to_the_cap() -> None:
 
 def test_the_cap_is_the_median_distance_by_default() -> None:
     x = torch.tensor([[1.0, 9.0], [2.0, 2.0], [7.0, 5.0]]).double()
-    assert Box(0.0, 10.0).scaled_to(x).cap == pytest.approx((2.0, 2.0), rel=1e-5)
-    assert reals().scaled_to(x) == reals()
-    assert orthant(cap=4.0).scaled_to(x).cap == 4.0
+    assert Box(0.0, 10.0).scaled_to(x, torch.ones(len(x))).cap == pytest.approx((2.0, 2.0), rel=1e-5)
+    assert Box(0.0).scaled_to(torch.zeros(5, 1), torch.ones(5)).cap == (1.0,)  # at least half of the rows on the wall
+    assert reals().scaled_to(x, torch.ones(len(x))) == reals()
+    assert orthant(cap=4.0).scaled_to(x, torch.ones(len(x))).cap == 4.0
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ def test_the_fit_minimises_the_objective_written_out(domain: Domain, base: Calla
     assert (gradient.abs() < 1e-9 * (1 + hessian.abs().sum(1) * fit.coef.abs().max())).all()
     assert torch.linalg.eigvalsh(hessian)[0] > 0
     zero = shares @ rows(torch.zeros_like(fit.coef))
-    assert fit.loss == pytest.approx(float(shares @ rows(fit.coef) - zero), rel=1e-9)
+    assert fit.training_loss == pytest.approx(float(shares @ rows(fit.coef) - zero), rel=1e-9)
+    torch.testing.assert_close(fit.loss(x), rows(fit.coef) - rows(torch.zeros_like(fit.coef)), rtol=1e-9, atol=1e-9)
     psi = torch.func.jacrev(rows)(fit.coef) * shares[:, None]
     inverse = torch.linalg.inv(hessian)
     torch.testing.assert_close(fit.covariance, inverse @ psi.T @ psi @ inverse, rtol=1e-7, atol=1e-12)
@@ -297,7 +298,7 @@ def test_the_quadratic_form_is_that_of_the_coefficients() -> None:
 
 def test_names_of_ready_families() -> None:
     assert polynomial(2, 2, names=["a", "b"]).names == ("a", "b", "a²", "a·b", "b²")
-    assert pairwise(2).names == ("√x0", "√x1", "√x0²", "√x0·√x1", "√x1²")
+    assert pairwise(2).names == ("√x0", "√x1", "(√x0)²", "√x0·√x1", "(√x1)²")
     assert polynomial(1).names == ("x0", "x0²", "x0³", "x0⁴")
     assert dirichlet(2).names == ("log x0", "log x1")
 
@@ -327,16 +328,27 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         lambda: ExponentialFamily(joined(lambda x: x[:, 0], lambda x: x[:, 1].sign(), lambda x: x[:, 0].round())).fit(x2()),
         "components T1, T2 have zero derivative",
     ),
-    "few rows": (lambda: gaussian(2).fit(x2(4)), "4 rows are too few for 5 coefficients"),
-    "no finite derivative": (lambda: dirichlet(2).fit([[0.5, 0.5], [0, 1], [0.2, 0.8]]), "row 1: T has no finite derivative"),
-    "not finite": (lambda: gaussian(1).fit([1.0, 2.0, math.nan]), "row 2 is not finite"),
-    "no rows": (lambda: gaussian(1).fit(np.empty((0, 1))), "rows (n, d) expected, got (0, 1)"),
+    "few rows": (lambda: gaussian(2).fit(x2(5)), "5 rows are too few for 5 coefficients"),
+    "few rows with a weight": (lambda: gaussian(2).fit(x2(), [1.0] * 5 + [0.0] * 35), "5 rows are too few for 5 coefficients"),
+    "other columns": (lambda: gaussian(1).fit(x2()), "the family is of 1 columns, the rows have 2"),
+    "linear": (lambda: ExponentialFamily(lambda x: x).fit(x2()), "no second derivative at any row"),
+    "twice": (lambda: ExponentialFamily(lambda x: x, names=["a", "a"]), "two components of T are called a"),
+    "no domain": (lambda: ExponentialFamily(lambda x: x, "orthant"), "a domain is reals(), orthant()"),  # type: ignore[arg-type]
+    "a function for a domain": (lambda: ExponentialFamily(lambda x: x, orthant), "a domain is"),  # type: ignore[arg-type]
+    "a class for a domain": (lambda: ExponentialFamily(lambda x: x, Sphere), "a domain is"),  # type: ignore[arg-type]
+    "text as ridge": (lambda: gaussian(2).fit(x2(), ridge="x"), "ridge must be a number"),  # type: ignore[arg-type]
+    "no finite derivative": (
+        lambda: dirichlet(2).fit([[0.5, 0.5], [0, 1], [0.2, 0.8]]),
+        "row 1, at (0, 1): T is not finite there",
+    ),
+    "not finite": (lambda: gaussian(1).fit([1.0, 2.0, math.nan]), "row 2, column 0: nan is not a finite number"),
+    "no rows": (lambda: gaussian(1).fit(np.empty((0, 1))), "rows (n, d) expected, at least 1 of them, got shape (0, 1)"),
     "outside": (lambda: gamma(2).fit(x2()), "is not in [0, inf]"),
     "negative weight": (lambda: gaussian(2).fit(x2(), [-1.0] + [1.0] * 39), "got -1 in row 0"),
     "zero weights": (lambda: gaussian(2).fit(x2(), [0.0] * 40), "zero in every row"),
     "other weights": (lambda: gaussian(2).fit(x2(), [1.0]), "must be (40,), got (1,)"),
-    "negative ridge": (lambda: gaussian(2).fit(x2(), ridge=-1), "ridge must be at least 0"),
-    "shape": (lambda: ExponentialFamily(lambda x: x[:, 0]).fit(x2()), "must be (2, p), got (2,)"),
+    "negative ridge": (lambda: gaussian(2).fit(x2(), ridge=-1), "ridge must be a number and at least 0"),
+    "shape": (lambda: ExponentialFamily(lambda x: x[:, 0]).fit(x2()), "must be (16, p), got (16,)"),
     "across rows": (lambda: ExponentialFamily(lambda x: x - x.mean(0)).fit(x2()), "depends on the other rows"),
     "names": (lambda: ExponentialFamily(lambda x: x, names=["a"]).fit(x2()), "2 components, and there are 1 names"),
     "odd": (lambda: polynomial(2, 3), "must be 2, 4, 6 or 8, got 3"),

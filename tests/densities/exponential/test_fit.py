@@ -12,6 +12,7 @@ from scorefield.densities import Product
 from scorefield.densities import gaussian as normal
 from scorefield.densities.exponential import (
     Box,
+    ExponentialFamily,
     ExponentialFit,
     bingham,
     dirichlet,
@@ -59,7 +60,12 @@ def test_walds_statistic_is_that_of_independent_differences() -> None:
     one = fit.wald_test(["a·b"])
     assert one.statistic == pytest.approx(float((fit.coef[3] / fit.standard_errors[3]) ** 2), rel=1e-12)
     assert one.p_value == pytest.approx(2 * stats.norm.sf(math.sqrt(one.statistic)), rel=1e-9)
-    contrast = fit.wald_test(torch.tensor([1.0, -1.0, 0.0, 0.0, 0.0]))
+    assert fit.wald_test("a·b") == one
+    assert fit.wald_test(["a", "b"], [0.1, 0.2]) == fit.wald_test(np.eye(2, 5), np.array([0.1, 0.2]))
+    assert fit.wald_test(["a", "b"], [0.1, 0.2]) != fit.wald_test(["a", "b"], [0.2, 0.1])
+    with pytest.raises(ValueError, match="2 restrictions need a value or 2 of them"):
+        fit.wald_test(["a", "b"], [0.1, 0.2, 0.3])
+    contrast = fit.wald_test([[1.0, -1.0, 0.0, 0.0, 0.0]])
     variance = fit.covariance[0, 0] + fit.covariance[1, 1] - 2 * fit.covariance[0, 1]
     assert contrast.statistic == pytest.approx(float((fit.coef[0] - fit.coef[1]) ** 2 / variance), rel=1e-9)
 
@@ -71,9 +77,11 @@ def test_walds_statistic_is_that_of_independent_differences() -> None:
         ([], "no coefficient is called (nothing)"),
         (torch.ones(1, 4), "must be (q, 5), got (1, 4)"),
         (torch.ones(2, 5), "follows from the others"),
+        ("c", "no coefficient is called c: there are a, b, a², a·b, b²"),
+        (np.full((1, 5), math.nan), "must be finite"),
     ],
 )
-def test_restrictions_that_are_none(restriction: list[str] | torch.Tensor, said: str) -> None:
+def test_restrictions_that_are_none(restriction: str | list[str] | torch.Tensor | np.ndarray, said: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         fitted()[0].wald_test(restriction)
     assert said in str(caught.value)
@@ -216,3 +224,71 @@ def test_errors_of_bingham_are_those_of_the_bootstrap() -> None:
     fit = bingham(3).fit(x)
     again = torch.stack([bingham(3).fit(x[rng.integers(0, 2000, 2000)]).coef for _ in range(200)])
     assert ((again.std(0) / fit.standard_errors - 1).abs() < 0.2).all()
+
+
+def test_a_ridge_is_in_the_standard_errors_and_in_the_summary() -> None:
+    """Beside 400 fits to fresh rows; without the ridge in ψ the first would be 1.7 times too large."""
+    draws = RNG(0).normal(1.0, 0.5, size=(400, 300, 1))
+    fits = [gaussian(1).fit(x, ridge=0.3) for x in draws]
+    spread = torch.stack([fit.coef for fit in fits]).std(0)
+    said = torch.stack([fit.standard_errors for fit in fits]).mean(0)
+    assert (said / spread - 1).abs().max() < 4 * (1 / (2 * 400)) ** 0.5 + 0.03  # the sandwich of 300 rows is 3 % small at most
+    assert "ridge 0.3: estimates are drawn to 0" in fits[0].summary()
+    assert "ridge" not in gaussian(1).fit(draws[0]).summary()
+
+
+def test_the_effective_number_with_a_ridge_is_the_optimism() -> None:
+    """E[n · (loss of new rows − of own)] = effective, over 400 samples; by ψ without the ridge it is half as much again."""
+    draws = torch.from_numpy(RNG(1).normal(1.0, 0.5, size=(2, 400, 100, 1)))
+    fits = [gaussian(1).fit(x, ridge=0.3) for x in draws[0]]
+    optimism = torch.tensor(
+        [100 * (float(f.loss(new).mean()) - f.training_loss) for f, new in zip(fits, draws[1], strict=True)]
+    )
+    effective = torch.tensor([f.effective for f in fits])
+    difference = optimism.double() - effective.double()
+    assert abs(float(difference.mean())) < 4 * float(difference.std()) / 400**0.5 + 0.05 * float(effective.mean())
+
+
+def test_the_loss_of_own_rows_is_the_training_loss() -> None:
+    x = RNG(0).gamma(2.0, size=(200, 2))
+    fit = truncated_gaussian(2).fit(x)
+    assert float(fit.loss(x).mean()) == pytest.approx(fit.training_loss, rel=1e-12)
+    other = fit.loss(x[:7] + 0.1)
+    torch.testing.assert_close(other, torch.cat([fit.loss(row[None] + 0.1) for row in x[:7]]), rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="row 0: -1 in column 0"):
+        fit.loss([[-1.0, 1.0]])
+
+
+def test_rows_without_weight_are_as_if_they_were_not_there() -> None:
+    x = RNG(0).gamma(2.0, size=(300, 1))
+    alone = truncated_gaussian(1).fit(x)
+    more = truncated_gaussian(1).fit(np.concatenate([x, 50 + x]), [1.0] * 300 + [0.0] * 300)
+    torch.testing.assert_close(more.coef, alone.coef, rtol=1e-12, atol=0)
+    torch.testing.assert_close(more.covariance, alone.covariance, rtol=1e-12, atol=0)
+    assert more.n == 300
+    assert more.information_criterion == pytest.approx(alone.information_criterion, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [5, 6])
+def test_whole_weights_are_repeated_rows_in_a_box_too(n: int) -> None:
+    x, times = RNG(0).gamma(2.0, size=(n, 1)), RNG(1).integers(1, 5, size=n)
+    repeated = truncated_gaussian(1).fit(np.repeat(x, times, 0))
+    torch.testing.assert_close(truncated_gaussian(1).fit(x, times).coef, repeated.coef, rtol=1e-12, atol=0)
+
+
+def test_the_base_is_a_factor_of_the_density() -> None:
+    x = torch.from_numpy(RNG(0).normal(size=(100, 1)))
+    base = lambda y: -0.1 * (y**4).sum(1)  # noqa: E731
+    fit = ExponentialFamily(lambda y: y**2, base=base).fit(x)
+    torch.testing.assert_close(fit.log_density(x), (x**2 @ fit.coef) - 0.1 * x[:, 0] ** 4, rtol=1e-12, atol=0)
+    torch.testing.assert_close(fit.score(x), 2 * fit.coef * x - 0.4 * x**3, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("what", [np.zeros((2, 2)), [[0.0, 0.0]], "x"])
+def test_what_is_no_tensor_is_told_how_to_become_one(what: object) -> None:
+    fit, _ = fitted()
+    for verb in (fit.log_density, fit.score):
+        with pytest.raises(ValueError, match=r"a tensor is expected, got .*torch.tensor"):
+            verb(what)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must hold floating-point numbers"):
+        fit.score(torch.zeros(2, 2, dtype=torch.int64))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefield.densities.exponential import Box, GraphicalModel, orthant, reals
+from scorefield.densities.exponential import Box, GraphicalModel, Simplex, orthant, reals
 from scorefield.densities.exponential.family import ExponentialFamily
 from scorefield.densities.exponential.graphical import Columns, edges, family, largest_penalty, path, precision_of, weighted
 
@@ -64,7 +64,7 @@ def test_a_refit_on_edges_is_the_general_one(domain: Box, joined: tuple[tuple[in
     x, weights = inside(domain)
     loss, effective = weighted(x, weights, domain).refitted(joined)
     fit = family(4, joined, domain).fit(x, weights)
-    assert loss == pytest.approx(fit.loss, rel=1e-9)
+    assert loss == pytest.approx(fit.training_loss, rel=1e-9)
     assert effective == pytest.approx(fit.effective, rel=1e-8)
 
 
@@ -142,6 +142,62 @@ def test_names_are_the_columns() -> None:
     assert isinstance(family(2, (), reals()), ExponentialFamily)
 
 
+def test_columns_in_another_order_are_not_refitted() -> None:
+    frame = pd.DataFrame(chain(300, 3), columns=["a", "b", "c"])
+    graph = GraphicalModel().fit(frame)
+    with pytest.raises(ValueError, match="columns are c, b, a, those of the graph a, b, c"):
+        graph.refit(frame[["c", "b", "a"]])
+    assert torch.equal(graph.refit(frame).coef, graph.refit(frame.to_numpy()).coef)
+
+
+def test_a_refit_weighs_its_rows() -> None:
+    graph, x = GraphicalModel().fit(chain(300)), chain(200, seed=3)
+    counts = RNG(3).integers(0, 3, 200)
+    torch.testing.assert_close(graph.refit(x, counts).coef, graph.refit(np.repeat(x, counts, axis=0)).coef)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_the_criterion_is_the_extended_bayesian_one(gamma: float) -> None:
+    x = chain(300)
+    graph = GraphicalModel(gamma=gamma).fit(x)
+    step = next(step for step in graph.path if edges(step.precision) == graph.edges)
+    z = (x - x.mean(0)) / x.std(0)
+    fit = family(4, graph.edges, reals()).fit(z)
+    expected = 2 * 300 * fit.training_loss + fit.effective * (math.log(300) + 4 * gamma * math.log(4))
+    assert step.criterion == pytest.approx(expected, rel=1e-9)
+    assert step.criterion == min(step.criterion for step in graph.path)
+
+
+def test_cross_validation_is_the_loss_of_rows_left_out() -> None:
+    """Of rows that are independent the least penalty of the path has the greatest loss, and the largest is chosen."""
+    graph = GraphicalModel(selection="cv", smallest=0.001).fit(RNG(4).normal(size=(60, 6)))
+    losses = [step.criterion for step in graph.path]
+    assert losses.index(min(losses)) < len(losses) / 4
+    assert losses[-1] > losses[0]
+
+
+def test_the_summary_has_the_strongest_edge_first() -> None:
+    graph = GraphicalModel().fit(pd.DataFrame(chain(600), columns=["a", "b", "c", "d"]))
+    assert repr(graph) == "Graph(3 edges between 4 columns)"
+    lines = [line.split() for line in graph.summary().splitlines()[2:5]]
+    partial = {frozenset((graph.names[i], graph.names[j])): float(graph.partial_correlations[i, j]) for i, j in graph.edges}
+    for a, b, shown, *_ in lines:
+        assert float(shown) == pytest.approx(partial[frozenset((a, b))], abs=6e-4)
+    sizes = [abs(float(shown)) for _, _, shown, *_ in lines]
+    assert sizes == sorted(sizes, reverse=True)
+    ends = dict(zip(graph.edges, graph.intervals().tolist(), strict=True))
+    a, b, _, k, low, high = lines[0]
+    edge = next(edge for edge in graph.edges if {graph.names[edge[0]], graph.names[edge[1]]} == {a, b})
+    assert [float(k), float(low), float(high)] == pytest.approx([float(graph.precision[edge]), *ends[edge]], rel=1e-3)
+
+
+def test_between_near_walls_there_may_be_no_partial_correlation() -> None:
+    x = RNG(0).beta(0.5, 0.5, size=(400, 3))
+    graph = GraphicalModel(Box(0.0, 1.0, power=2)).fit(x)
+    with pytest.raises(ValueError, match="column x0 is not concave given the others"):
+        _ = graph.partial_correlations
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -152,6 +208,11 @@ def test_names_are_the_columns() -> None:
         (lambda: GraphicalModel().fit(chain(40), np.zeros(40)), "zero in every row"),
         (lambda: GraphicalModel(gamma=-1.0), "gamma must be at least 0"),
         (lambda: GraphicalModel(selection="aic"), "must be ebic or cv"),
+        (lambda: GraphicalModel("orthant"), "lives on reals(), orthant() or another Box, got 'orthant'"),
+        (lambda: GraphicalModel(Simplex()), "lives on reals()"),
+        (lambda: GraphicalModel().fit(np.c_[chain(40), chain(40)[:, 1]]), "columns x1, x4 follow from one another"),
+        (lambda: GraphicalModel().fit(np.c_[chain(40), chain(40)[:, :2].sum(1)]), "columns x0, x1, x4 follow from one another"),
+        (lambda: GraphicalModel().fit(chain(40), [1.0] * 8 + [0.0] * 32), "8 rows are too few for a graph of 4 columns"),
     ],
 )
 def test_bad_input_gets_one_line(make: object, said: str) -> None:

@@ -19,10 +19,12 @@ Mardia, Kent & Laha 2016, arXiv:1604.08470 (spheres); Scealy & Wood 2023, arXiv:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from scorefield.densities.exponential.charts import BoxChart, Chart, SimplexChart, SphereChart
 
 ON = 1e-6
 """how far rows of the simplex may be from Σ x = 1, and those of the sphere from ‖x‖ = 1"""
@@ -37,19 +39,31 @@ class Metric(NamedTuple):
     divergence: Tensor
 
 
+@runtime_checkable
 class Domain(Protocol):
-    """A subset of ℝᵈ with its metric G."""
+    """A subset of ℝᵈ with its metric G and coordinates."""
+
+    solid: ClassVar[bool]
+    """whether it has an inside, so that −∞ can be the log-density elsewhere"""
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Which of rows `(n, d)` are in the domain, bool `(n,)`."""
+        ...
 
     def check(self, x: Tensor) -> None:
         """Raises `ValueError` for rows `(n, d)` that are not in the domain, and names the first."""
         ...
 
-    def scaled_to(self, x: Tensor) -> "Domain":
-        """The same domain, with the lengths that its weight leaves open taken from rows `(n, d)`."""
+    def scaled_to(self, x: Tensor, weights: Tensor) -> "Domain":
+        """The same domain, with the lengths that its weight leaves open taken from rows `(n, d)` and their weights `(n,)`."""
         ...
 
     def metric(self, x: Tensor) -> Metric:
         """G at rows `(b, d)`."""
+        ...
+
+    def chart(self, d: int) -> Chart:
+        """Coordinates of its points in ℝᵈ."""
         ...
 
 
@@ -75,6 +89,8 @@ class Box:
     cap: float | Sequence[float] | None = None
     unit: float | Sequence[float] = 1.0
 
+    solid: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         lower, upper = self.walls
         if not (lower < upper).all():
@@ -90,6 +106,11 @@ class Box:
         """Lower and upper, float64."""
         return _vector(self.lower), _vector(self.upper)
 
+    def inside(self, x: Tensor) -> Tensor:
+        """Between the walls, or on one."""
+        lower, upper = self.walls
+        return ((x >= lower) & (x <= upper)).all(1)
+
     def check(self, x: Tensor) -> None:
         """Raises `ValueError` for the first row beyond a wall, with its column."""
         lower, upper = self.walls
@@ -102,11 +123,11 @@ class Box:
             low, high = (walls.expand(x.shape[1])[column].item() for walls in (lower, upper))
             raise ValueError(f"row {row}: {x[row, column]:g} in column {column} is not in [{low:g}, {high:g}]")
 
-    def scaled_to(self, x: Tensor) -> "Box":
+    def scaled_to(self, x: Tensor, weights: Tensor) -> "Box":
         """With each column's median distance to its nearest wall as cap, where none was given."""
         if self.cap is not None or not any(walls.isfinite().any() for walls in self.walls):
             return self
-        distance = self._distance(x)[0].median(0).values
+        distance = weighted_median(self._distance(x)[0], weights)
         beyond = distance * (1 + 1e-6)  # rounding shall not decide on which side of it the median row is
         return replace(self, cap=tuple(torch.where(distance > 0, beyond, 1.0).tolist()))
 
@@ -118,6 +139,11 @@ class Box:
         w = torch.where(walled, distance.minimum(torch.as_tensor(cap / unit)) ** self.power, 1.0)
         slope = torch.where(near & walled, self.power * distance ** (self.power - 1) * direction, 0.0)
         return Metric((unit**2 * w).expand_as(x).to(x), None, (unit**2 * slope).to(x))
+
+    def chart(self, d: int) -> BoxChart:
+        """Logarithms of distances to a wall, logits between two."""
+        lower, upper = self.walls
+        return BoxChart(lower.expand(d), upper.expand(d))
 
     def _distance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """To the nearest wall, ∞ without one, and 1 where that is the lower, −1 where the upper."""
@@ -140,19 +166,27 @@ class Simplex:
 
     power: float = 2.0
 
+    solid: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if not (self.power >= 1 and math.isfinite(self.power)):
             raise ValueError(f"the power of a boundary weight must be at least 1, got {self.power}")
 
+    def inside(self, x: Tensor) -> Tensor:
+        """No negative share, and a sum of 1 but for `ON`."""
+        return (x >= 0).all(1) & ((x.sum(1) - 1).abs() <= ON)
+
     def check(self, x: Tensor) -> None:
         """Raises `ValueError` for the first row with a negative share, or whose sum is not 1."""
-        total = x.sum(1)
-        wrong = ~((x >= 0).all(1) & ((total - 1).abs() <= ON))
+        wrong = ~self.inside(x)
         if wrong.any():
             row = int(wrong.nonzero()[0])
-            raise ValueError(f"row {row} is not in the simplex: least share {x[row].min():g}, sum {total[row]:g}")
+            raise ValueError(
+                f"row {row} is not in the simplex: least share {x[row].min():g}, sum {x[row].sum():g}; "
+                "divide each row by its sum"
+            )
 
-    def scaled_to(self, x: Tensor) -> "Simplex":
+    def scaled_to(self, x: Tensor, weights: Tensor) -> "Simplex":
         """Itself."""
         return self
 
@@ -162,26 +196,39 @@ class Simplex:
         total = u.sum(1, keepdim=True)
         return Metric(u * total, u, slope * total - u * slope.sum(1, keepdim=True))
 
+    def chart(self, d: int) -> SimplexChart:
+        """Additive log-ratios."""
+        return SimplexChart(d)
+
 
 @dataclass(frozen=True)
 class Sphere:
     """‖x‖ = 1 in ℝᵈ: directions. Densities are by its surface measure."""
 
+    solid: ClassVar[bool] = False
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Of length 1 but for `ON`."""
+        return (x.norm(dim=1) - 1).abs() <= ON
+
     def check(self, x: Tensor) -> None:
         """Raises `ValueError` for the first row that is not of length 1."""
-        length = x.norm(dim=1)
-        wrong = ~((length - 1).abs() <= ON)
+        wrong = ~self.inside(x)
         if wrong.any():
             row = int(wrong.nonzero()[0])
-            raise ValueError(f"row {row} is not on the sphere, its length is {length[row]:g}: divide each row by its length")
+            raise ValueError(f"row {row} is not on the sphere, its length is {x[row].norm():g}: divide each row by its length")
 
-    def scaled_to(self, x: Tensor) -> "Sphere":
+    def scaled_to(self, x: Tensor, weights: Tensor) -> "Sphere":
         """Itself."""
         return self
 
     def metric(self, x: Tensor) -> Metric:
         """I − x xᵀ."""
         return Metric((x**2).sum(1, keepdim=True).expand_as(x), x, (1 - x.shape[1]) * x)
+
+    def chart(self, d: int) -> SphereChart:
+        """Vectors of any length."""
+        return SphereChart(d)
 
 
 def reals() -> Box:
@@ -192,6 +239,13 @@ def reals() -> Box:
 def orthant(power: float = 1.0, cap: float | Sequence[float] | None = None) -> Box:
     """x ≥ 0, coordinate by coordinate; power and cap as in `Box`."""
     return Box(0.0, math.inf, power, cap)
+
+
+def weighted_median(x: Tensor, weights: Tensor) -> Tensor:
+    """Of each column of rows `(n, d)`: the least value up to which lies half of the weight, `(d,)`."""
+    values, order = x.sort(0)
+    reached = weights[order].cumsum(0) >= (0.5 - 1e-12) * weights.sum()
+    return values.gather(0, reached.int().argmax(0, keepdim=True))[0]
 
 
 def _vector(value: float | Sequence[float]) -> Tensor:

@@ -5,8 +5,8 @@ With G of the domain (`domains`), D = ∇T and s₀ = ∇ log q₀ the objective
     ½ θᵀAθ + bᵀθ,     A = D G Dᵀ,     b = tr(G ∇²T) + (∇·G) Dᵀ + D G s₀
 
     θ̂ = −Ā⁻¹ b̄              Ā, b̄ means over rows
-    ψ = Aθ̂ + b              what a row says about θ̂; its mean is 0
-    Cov θ̂ = Ā⁻¹ (Σ ψψᵀ/n²) Ā⁻¹     the sandwich, true whether or not the model is
+    ψ = Aθ̂ + b              what a row says about θ̂; its mean is 0, with a ridge that of ψ + ridge · diag(A) θ̂
+    Cov θ̂ = Ā⁻¹ (Σ ψψᵀ/n²) Ā⁻¹     the sandwich, true whether or not the model is, given G
 
 Derivatives of T are taken along one direction after another by forward mode over forward mode, all components of T at once, in
 blocks of rows: time O(n d p²) and the cost of d + 1 evaluations of T, memory O(p²) beside a block.
@@ -16,7 +16,7 @@ arXiv:1406.0238 (exponential families, sandwich); Matsuda, Uehara & Hyvärinen 2
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,14 +24,16 @@ import torch
 from torch import Tensor
 
 from scorefield.densities.exponential.domains import Domain, reals
-from scorefield.densities.exponential.fit import ExponentialFit
+from scorefield.densities.exponential.fit import ExponentialFit, Solution
+from scorefield.densities.exponential.probe import FEW, Statistic, check_base, check_statistic, components, derivatives
+from scorefield.densities.rows import checked_rows
 
-Statistic = Callable[[Tensor], Tensor]
-"""T, rows `(b, d)` to `(b, p)`, each row by itself"""
 BLOCK = 2**21
 """numbers in a block of derivatives"""
 KEPT = 2**25
 """numbers of derivatives that are kept between the solve and the sandwich; more are computed again"""
+CONSTANT = 1e-13
+"""times the slope that a component of this size might have: what rounding leaves of a constant's"""
 COLLINEAR = 1e-13
 """eigenvalue of the scaled Ā below which components of T are collinear"""
 
@@ -54,6 +56,11 @@ class Quadratic(NamedTuple):
             found -= (self.across * weights[:, None]).T @ self.across
         return found
 
+    def diagonal(self) -> Tensor:
+        """That of A, `(b, p)`."""
+        found = (self.root**2).sum(1)
+        return found if self.across is None else found - self.across**2
+
     def times(self, coef: Tensor) -> Tensor:
         """A θ, `(b, p)`."""
         found = torch.einsum("bdp,bd->bp", self.root, self.root @ coef)
@@ -64,10 +71,15 @@ class ExponentialFamily:
     """All densities proportional to exp(θᵀT(x)) q₀(x) on a domain.
 
     Args:
-        statistic: T, any PyTorch function of rows `(b, d)`, float64, to `(b, p)`, each row by itself.
+        statistic: T, any PyTorch function of rows `(b, d)`, float64, to `(b, p)`, each row by itself, with a continuous ∇T:
+            |x| and relu(x) are refused where the rows show the kink. T with an attribute `smooth = True` is not looked at.
         domain: where the rows live: `reals()`, `orthant()`, a `Box`, `Simplex` or `Sphere`.
         names: of the components of T; "T0", "T1", … without.
-        base: log q₀ `(b,)` of rows, up to a constant; 0 without.
+        base: log q₀ `(b,)` of rows, up to a constant, as smooth as T; 0 without.
+        columns: d, where T is for rows of so many columns and no others.
+
+    Raises:
+        ValueError: two components of one name, or a domain that is none.
     """
 
     def __init__(
@@ -76,9 +88,16 @@ class ExponentialFamily:
         domain: Domain | None = None,
         names: Sequence[str] | None = None,
         base: Statistic | None = None,
+        columns: int | None = None,
     ) -> None:
-        self.statistic, self.domain, self.base = statistic, domain or reals(), base
-        self.names = None if names is None else tuple(names)
+        self.statistic, self.domain, self.base, self.columns = statistic, checked_domain(domain), base, columns
+        self.names = None if names is None else tuple(map(str, names))
+        twice = [name for name in self.names or () if self.names and self.names.count(name) > 1]
+        if twice:
+            raise ValueError(f"two components of T are called {twice[0]}")
+
+    def __repr__(self) -> str:
+        return f"ExponentialFamily({len(self.names) if self.names else 'its'} components on {self.domain})"
 
     def fit(self, X: Any, sample_weight: Any = None, ridge: float = 0.0) -> ExponentialFit:
         """Minimise the mean over rows of `X` `(n, d)`; an Energy with what it knows of its coefficients.
@@ -86,47 +105,56 @@ class ExponentialFamily:
         Args:
             sample_weight: `(n,)`, how much each row counts; only ratios matter.
             ridge: adds ridge/2 · Σ Ā_kk θ_k², which has no unit; then fewer rows than components will do, and estimates are
-                drawn to 0.
+                drawn to 0, which intervals do not know of.
 
         Raises:
-            ValueError: rows that are not in the domain, not finite or fewer than components without a ridge; weights that
-                are negative or all zero; T of another shape, constant, collinear or without derivatives at a row.
+            ValueError: rows that are not in the domain, not finite or no more than components without a ridge; weights that
+                are negative or all zero; T of another shape, with a kink, constant, collinear, without derivatives at a row,
+                or without second derivatives at any.
         """
-        x = rows(X)
+        x = checked_rows(X)
+        if self.columns is not None and x.shape[1] != self.columns:
+            raise ValueError(f"the family is of {self.columns} columns, the rows have {x.shape[1]}")
         self.domain.check(x)
         weights = normalised(sample_weight, len(x))
-        if not (ridge >= 0 and math.isfinite(ridge)):
-            raise ValueError(f"ridge must be at least 0, got {ridge}")
-        p = self._components(x)
-        names = tuple(f"T{k}" for k in range(p)) if self.names is None else self.names
-        if len(names) != p:
-            raise ValueError(f"T has {p} components, and there are {len(names)} names")
-        if len(x) < p and not ridge:
-            raise ValueError(f"{len(x)} rows are too few for {p} coefficients: give more, or a ridge")
-        domain = self.domain.scaled_to(x)
+        if not (isinstance(ridge, float | int) and 0 <= ridge < math.inf):
+            raise ValueError(f"ridge must be a number and at least 0, got {ridge!r}")
+        names, n = self._looked_at(x), int((weights > 0).sum())
+        p = len(names)
+        if n <= p and not ridge:
+            raise ValueError(f"{n} rows are too few for {p} coefficients: give more, or a ridge")
+        domain = self.domain.scaled_to(x, weights)
         shares = weights.split(self._block(x, p))
-        kept = list(self.quadratics(x, domain)) if x.numel() * p <= KEPT else None
+        kept = list(self.quadratics(x, domain, p)) if x.numel() * p <= KEPT else None
         gram, linear = x.new_zeros(p, p), x.new_zeros(p)
-        for part, share in zip(kept or self.quadratics(x, domain), shares, strict=True):
+        for part, share in zip(kept or self.quadratics(x, domain, p), shares, strict=True):
             gram += part.gram(share)
             linear += share @ part.linear
-        inverse = inverted(gram, ridge, names)
+        inverse = inverted(gram, ridge, names, self._size(x, domain))
+        if not linear.any():
+            raise ValueError("T has no second derivative at any row: of a linear T score matching sees nothing here")
         coef = -inverse @ linear
-        outer = x.new_zeros(p, p)
-        for part, share in zip(kept or self.quadratics(x, domain), shares, strict=True):
+        outer, cross = x.new_zeros(p, p), x.new_zeros(p, p)
+        for part, share in zip(kept or self.quadratics(x, domain, p), shares, strict=True):
             psi = (part.times(coef) + part.linear) * share[:, None]
-            outer += psi.T @ psi
+            drawn = psi + ridge * part.diagonal() * coef * share[:, None]
+            outer += drawn.T @ drawn
+            cross += drawn.T @ psi
         loss = float(coef @ gram @ coef / 2 + linear @ coef)
-        return ExponentialFit(self.statistic, self.base, domain, names, coef, inverse, outer, loss, len(x), x.shape[1])
+        found = Solution(coef, inverse @ outer @ inverse, n * float((inverse * cross).sum()), loss, n, float(ridge))
+        return ExponentialFit(self, domain, names, x.shape[1], found)
 
-    def quadratics(self, x: Tensor, domain: Domain) -> Iterator[Quadratic]:
+    def quadratics(self, x: Tensor, domain: Domain, p: int) -> Iterator[Quadratic]:
         """The objective of each row, in blocks; raises `ValueError` for a row where it is not finite."""
-        p, start = self._components(x), 0
+        start = 0
         for part in x.split(self._block(x, p)):
             found = self._quadratic(part, domain)
-            wrong = ~(found.linear.isfinite().all(1) & found.root.isfinite().flatten(1).all(1))
+            sound = found.linear.isfinite().all(1) & found.root.isfinite().flatten(1).all(1)
+            wrong = ~(sound & self._with_base(part).isfinite().all(1))
             if wrong.any():
-                raise ValueError(f"row {start + int(wrong.nonzero()[0])}: T has no finite derivative there")
+                row = int(wrong.nonzero()[0])
+                place = ", ".join(f"{value:.4g}" for value in part[row].tolist())
+                raise ValueError(f"row {start + row}, at ({place}): T is not finite there, or its derivatives are not")
             start += len(part)
             yield found
 
@@ -154,44 +182,41 @@ class ExponentialFamily:
         found = self.statistic(x)
         return found if self.base is None else torch.cat([found, self.base(x)[:, None]], 1)
 
-    def _components(self, x: Tensor) -> int:
-        """p, after a look at two rows; raises `ValueError` where T is not `(b, p)`, or not of each row by itself."""
-        two = x[:2]
-        found = self.statistic(two)
-        if found.ndim != 2 or len(found) != len(two) or not found.shape[1]:
-            raise ValueError(f"T of rows ({len(two)}, {x.shape[1]}) must be ({len(two)}, p), got {tuple(found.shape)}")
-        if not torch.allclose(self.statistic(two[:1])[0], found[0], rtol=1e-9, atol=0, equal_nan=True):
-            raise ValueError("T of a row depends on the other rows: it must be a function of each row by itself")
-        return found.shape[1]
+    def _looked_at(self, x: Tensor) -> tuple[str, ...]:
+        """The names of T's components; raises `ValueError` where score matching cannot be used with T or with log q₀."""
+        p = components(self.statistic, x)
+        names = self.names or tuple(f"T{k}" for k in range(p))
+        if len(names) != p:
+            raise ValueError(f"T has {p} components, and there are {len(names)} names")
+        if self.base is not None:
+            check_base(self.base, x)
+        if self.base is not None or not getattr(self.statistic, "smooth", False):
+            check_statistic(self._with_base, x, (*names, "log q₀"))
+        return names
 
     def _block(self, x: Tensor, p: int) -> int:
-        return max(1, BLOCK // ((x.shape[1] + 1) * p))
+        return max(1, BLOCK // ((x.shape[1] + 1) * max(p, x.shape[1])))
+
+    def _size(self, x: Tensor, domain: Domain) -> Tensor:
+        """√A_kk of components that grow from 0 to what they are over the rows' size, `(p,)`, a guess from few rows."""
+        few = x[:FEW]
+        return self.statistic(few).abs().amax(0) / few.abs().max().clamp(min=1e-300) * domain.metric(few).w.max().sqrt()
 
 
-def derivatives(statistic: Statistic, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """First and second derivatives of T at rows `(b, d)` along k directions `(k, b, d)`: both `(b, k, p)`."""
-    k, b = directions.shape[:2]
-    v = directions.flatten(0, 1)
-
-    def slope(y: Tensor) -> Tensor:
-        return torch.func.jvp(statistic, (y,), (v,))[1]
-
-    first, second = torch.func.jvp(slope, (x.repeat(k, 1),), (v,))  # type: ignore[misc]  # its type allows for has_aux
-    return first.unflatten(0, (k, b)).transpose(0, 1), second.unflatten(0, (k, b)).transpose(0, 1)
-
-
-def inverted(gram: Tensor, ridge: float, names: Sequence[str]) -> Tensor:
+def inverted(gram: Tensor, ridge: float, names: Sequence[str], size: Tensor) -> Tensor:
     """(Ā + ridge · diag Ā)⁻¹; raises `ValueError` that names the components without derivative, or that are collinear."""
     scale = gram.diagonal().clamp(min=0).sqrt()
-    still = scale <= 1e-14 * scale.max()
-    if still.any():
+    if (still := scale <= CONSTANT * size).any():
         raise ValueError(f"T's {listed(names, still)} zero derivative at every row: a constant has no coefficient")
     scaled = gram / scale / scale[:, None]
     eigenvalues, vectors = torch.linalg.eigh(scaled + ridge * torch.eye(len(gram), dtype=gram.dtype))
     if eigenvalues[0] < COLLINEAR:
         weights = vectors[:, 0].abs()
         among = [name for name, weight in zip(names, weights.tolist(), strict=True) if weight > 0.05 * float(weights.max())]
-        raise ValueError(f"T's components {', '.join(among)} are collinear on these rows: leave one out, or give a ridge")
+        raise ValueError(
+            f"T's components {', '.join(among)} are collinear on these rows: leave one out, or give a ridge; of "
+            "powers of columns far from 0, subtract the mean first"
+        )
     return (vectors / eigenvalues) @ vectors.T / scale / scale[:, None]
 
 
@@ -199,18 +224,6 @@ def listed(names: Sequence[str], chosen: Tensor) -> str:
     """Those chosen, with a verb: component x0 has, components x0, x1 have."""
     found = [name for name, is_so in zip(names, chosen.tolist(), strict=True) if is_so]
     return f"component {found[0]} has" if len(found) == 1 else f"components {', '.join(found)} have"
-
-
-def rows(X: Any) -> Tensor:
-    """Rows `(n, d)`, float64; a vector is one column. Raises `ValueError` for none, or one that is not finite."""
-    x = X.detach().double() if isinstance(X, Tensor) else torch.from_numpy(np.array(X, dtype=np.float64))
-    x = x[:, None] if x.ndim == 1 else x
-    if x.ndim != 2 or not x.numel():
-        raise ValueError(f"rows (n, d) expected, got {tuple(x.shape)}")
-    wrong = ~x.isfinite().all(1)
-    if wrong.any():
-        raise ValueError(f"row {int(wrong.nonzero()[0])} is not finite")
-    return x
 
 
 def normalised(sample_weight: Any, n: int) -> Tensor:
@@ -228,3 +241,12 @@ def normalised(sample_weight: Any, n: int) -> Tensor:
     if not weights.any():
         raise ValueError("sample_weight is zero in every row")
     return weights / weights.sum()
+
+
+def checked_domain(domain: Domain | None) -> Domain:
+    """The reals without one; raises `ValueError` for what is no domain."""
+    if domain is None:
+        return reals()
+    if isinstance(domain, type) or not isinstance(domain, Domain):
+        raise ValueError(f"a domain is reals(), orthant(), a Box(…), Simplex() or Sphere(), got {domain!r}")
+    return domain

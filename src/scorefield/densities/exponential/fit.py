@@ -1,15 +1,20 @@
 """What a fit of an exponential family knows: its log-density, and how sure its coefficients are."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-from scorefield.densities.exponential.domains import Box, Domain
+from scorefield.densities.exponential.charts import Unconstrained
+from scorefield.densities.exponential.domains import Domain
+from scorefield.densities.rows import checked_rows
 from scorefield.interfaces import Energy, check_event, check_level
+
+if TYPE_CHECKING:
+    from scorefield.densities.exponential.family import ExponentialFamily
 
 
 class Wald(NamedTuple):
@@ -20,41 +25,46 @@ class Wald(NamedTuple):
     p_value: float
 
 
+class Solution(NamedTuple):
+    """Of the linear system."""
+
+    coef: Tensor
+    """θ̂ `(p,)`"""
+    covariance: Tensor
+    """the sandwich `(p, p)`"""
+    effective: float
+    loss: float
+    n: int
+    ridge: float
+
+
 class ExponentialFit(Energy):
     """log p(x) = θᵀT(x) + log q₀(x) up to a constant, an Energy on the slice σ = 0, with the covariance of θ̂.
 
     Attributes:
         coef: θ̂ `(p,)`.
         names: of its components.
-        covariance: the sandwich `(p, p)`; of the mean of rows that need not follow the model.
-        effective: tr(V A⁻¹), V the covariance of ψ: how many parameters the fit has for the
-            criterion; p where V = A, and many more where a few rows have steep slopes.
-        loss: the score-matching objective at θ̂, less what does not depend on θ, and without the ridge.
-        n: rows.
+        family, domain: what was fitted; the domain with the lengths that the rows gave it.
+        covariance: the sandwich `(p, p)`; of the mean of rows that need not follow the model. With a ridge, of what the drawn
+            estimate tends to. Of a box whose cap came from the rows, given that cap: for a model that is wrong give `cap`.
+        effective: how many parameters the fit has for the criterion, tr(A⁻¹V) with V the covariance of ψ; p where V = A, many
+            more where a few rows have steep slopes, fewer with a ridge.
+        training_loss: the mean of `loss` over the rows of the fit.
+        n: rows of a weight above 0.
+        ridge: as in `ExponentialFamily.fit`.
     """
 
     coef: Tensor
     covariance: Tensor
 
     def __init__(
-        self,
-        statistic: Callable[[Tensor], Tensor],
-        base: Callable[[Tensor], Tensor] | None,
-        domain: Domain,
-        names: Sequence[str],
-        coef: Tensor,
-        inverse: Tensor,
-        outer: Tensor,
-        loss: float,
-        n: int,
-        dimension: int,
+        self, family: "ExponentialFamily", domain: Domain, names: Sequence[str], columns: int, found: Solution
     ) -> None:
         super().__init__()
-        self.statistic, self.base, self.domain, self.names = statistic, base, domain, tuple(names)
-        self.register_buffer("coef", coef)
-        self.register_buffer("covariance", inverse @ outer @ inverse)
-        self.loss, self.n, self.event_shape = loss, n, (dimension,)
-        self.effective = n * float((inverse * outer).sum())
+        self.family, self.domain, self.names, self.event_shape = family, domain, tuple(names), (columns,)
+        self.register_buffer("coef", found.coef)
+        self.register_buffer("covariance", found.covariance)
+        self.effective, self.training_loss, self.n, self.ridge = found.effective, found.loss, found.n, found.ridge
 
     @property
     def sigma_range(self) -> tuple[float, float]:
@@ -64,18 +74,43 @@ class ExponentialFit(Energy):
         """θ̂ᵀT(x) + log q₀(x), nats, without −log Z, `(b,)`; −∞ beyond the walls of a box.
 
         Raises:
-            ValueError: events of another shape, or σ ≠ 0.
+            ValueError: events of another shape, or that are not on the simplex or the sphere; σ ≠ 0.
         """
         check_event(x, self.event_shape)
         check_level(sigma, self.sigma_range)
         y = x.double()
-        value = self.statistic(y) @ self.coef
-        if self.base is not None:
-            value = value + self.base(y)
-        if isinstance(self.domain, Box):
-            lower, upper = self.domain.walls
-            value = torch.where(((y >= lower) & (y <= upper)).all(1), value, -math.inf)
-        return value.to(x.dtype)
+        inside = self.domain.inside(y)
+        if not (self.domain.solid or inside.all()):
+            self._refuse(y)
+        return torch.where(inside, self.unchecked(y), -math.inf).to(x.dtype)
+
+    def unchecked(self, x: Tensor) -> Tensor:
+        """θ̂ᵀT(x) + log q₀(x) `(b,)` of rows of the domain, float64."""
+        value = self.family.statistic(x) @ self.coef
+        return value if self.family.base is None else value + self.family.base(x)
+
+    def _refuse(self, x: Tensor) -> None:
+        """`x` is not in a domain without an inside, where a chain soon leaves it."""
+        try:
+            self.domain.check(x)
+        except ValueError as error:
+            raise ValueError(f"{error} (chains and log Z: unconstrained())") from None
+
+    def unconstrained(self) -> Unconstrained:
+        """The same law in coordinates without walls, for chains and log Z; see `charts`."""
+        return Unconstrained(self)
+
+    def loss(self, X: Any) -> Tensor:
+        """The score-matching objective of each of other rows `(n, d)`, less what does not depend on θ, `(n,)`: low is good.
+
+        Raises:
+            ValueError: rows that are not in the domain or not finite.
+        """
+        x = checked_rows(X)
+        check_event(x, self.event_shape)
+        self.domain.check(x)
+        parts = self.family.quadratics(x, self.domain, len(self.coef))
+        return torch.cat([(part.times(self.coef) / 2 + part.linear) @ self.coef for part in parts])
 
     # ── how sure ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,40 +130,51 @@ class ExponentialFit(Energy):
         half = float(stats.norm.ppf((1 + level) / 2)) * self.standard_errors
         return torch.stack([self.coef - half, self.coef + half], 1)
 
-    def wald_test(self, restriction: Sequence[str] | Tensor, value: float | Tensor = 0.0) -> Wald:
+    def wald_test(self, restriction: str | Sequence[str] | Any, value: Any = 0.0) -> Wald:
         """Are these coefficients, or combinations of them, equal to `value`?
 
         Args:
-            restriction: names of coefficients, or R `(q, p)`.
+            restriction: names of coefficients, or R `(q, p)`, a tensor or an array.
+            value: r, a number or `(q,)`.
 
         Raises:
-            ValueError: a name that is none, an R of another shape, or rows of it that follow from others.
+            ValueError: a name that is none, R or r of another shape, rows of R that follow from others, or combinations that
+                the fit knows exactly.
         """
-        if isinstance(restriction, Tensor):
-            r = torch.atleast_2d(restriction).to(self.coef)
-        else:
+        if isinstance(restriction, str):
+            restriction = [restriction]
+        if isinstance(restriction, Sequence) and all(isinstance(name, str) for name in restriction):
             unknown = [name for name in restriction if name not in self.names]
             if unknown or not restriction:
                 raise ValueError(
                     f"no coefficient is called {', '.join(unknown) or '(nothing)'}: there are {', '.join(self.names)}"
                 )
             r = torch.eye(len(self.coef), dtype=self.coef.dtype)[[self.names.index(name) for name in restriction]]
+        else:
+            r = torch.atleast_2d(torch.as_tensor(restriction, dtype=self.coef.dtype))
         if r.ndim != 2 or r.shape[1] != len(self.coef):
             raise ValueError(f"a restriction must be (q, {len(self.coef)}), got {tuple(r.shape)}")
-        apart, spread = r @ self.coef - value, r @ self.covariance @ r.T
+        against = torch.as_tensor(value, dtype=self.coef.dtype)
+        if against.shape not in ((), (1,), (len(r),)):
+            raise ValueError(f"{len(r)} restrictions need a value or {len(r)} of them, got shape {tuple(against.shape)}")
+        if not (r.isfinite().all() and against.isfinite().all()):
+            raise ValueError("a restriction and its value must be finite")
         if int(torch.linalg.matrix_rank(r)) < len(r):
             raise ValueError("a row of the restriction follows from the others: leave it out")
-        statistic = float(apart @ torch.linalg.solve(spread, apart))
+        apart, root = r @ self.coef - against, torch.linalg.cholesky_ex(r @ self.covariance @ r.T)
+        if root.info:
+            raise ValueError("the covariance of these combinations is singular: more rows are needed")
+        statistic = float((torch.linalg.solve_triangular(root.L, apart[:, None], upper=False) ** 2).sum())
         return Wald(statistic, len(r), float(stats.chi2.sf(statistic, len(r))))
 
     @property
     def information_criterion(self) -> float:
-        """2n · loss + 2 tr(V A⁻¹), SMIC, the lower the better: unbiased for 2n times the loss on new rows (Matsuda et al.).
+        """2n · training loss + 2 · effective, SMIC, the lower the better: unbiased for 2n times the loss of new rows.
 
         Compares families on one domain with one boundary weight and one base, fitted to the same rows, by their scores: a
         family may have the better slopes everywhere and give a part of the rows the wrong share of its mass.
         """
-        return 2 * self.n * self.loss + 2 * self.effective
+        return 2 * self.n * self.training_loss + 2 * self.effective
 
     def summary(self, level: float = 0.95) -> str:
         """A table of the coefficients as text: estimate, standard error, z, P>|z|, interval."""
@@ -140,7 +186,8 @@ class ExponentialFit(Energy):
         lines = [
             "Score matching".center(len(rule)).rstrip(),
             rule,
-            f"rows {self.n:<12} coefficients {len(self.coef):<8} loss {self.loss:<12.6g} SMIC {self.information_criterion:.6g}",
+            f"rows {self.n:<12} coefficients {len(self.coef):<8} loss {self.training_loss:<12.6g} "
+            f"SMIC {self.information_criterion:.6g}",
             rule,
             f"{'':{wide}} {'coef':>11} {'std err':>10} {'z':>9} {'P>|z|':>8} {low:>11} {high:>11}",
             "-" * len(rule),
@@ -151,7 +198,10 @@ class ExponentialFit(Energy):
             f"{name:{wide}} {coef:>11.4g} {se:>10.3g} {ratio:>9.3f} {p:>8.3f} {a:>11.4g} {b:>11.4g}"
             for name, coef, se, ratio, p, (a, b) in table
         ]
-        return "\n".join([*lines, rule, "standard errors: sandwich (Godambe)"])
+        lines += [rule, "standard errors: sandwich (Godambe)"]
+        if self.ridge:
+            lines.append(f"ridge {self.ridge:g}: estimates are drawn to 0, which intervals do not know of")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"ExponentialFit({len(self.coef)} coefficients, {self.n} rows)"

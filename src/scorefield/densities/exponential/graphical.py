@@ -28,13 +28,16 @@ from sklearn.model_selection import KFold
 from torch import Tensor
 
 from scorefield.densities.exponential.domains import Box, reals
-from scorefield.densities.exponential.family import ExponentialFamily, normalised, rows
+from scorefield.densities.exponential.family import ExponentialFamily, normalised
 from scorefield.densities.exponential.fit import ExponentialFit
 from scorefield.densities.exponential.statistics import Monomials, variables
+from scorefield.densities.rows import checked_rows
 
 TOLERANCE = 1e-7
 """relative change of K at which a minimiser is reached"""
 ITERATIONS = 5000
+DEPENDENT = 1e-10
+"""eigenvalue of the correlation below which columns follow from one another"""
 WORSE = 8
 """values of λ after the best, after which smaller ones are not tried"""
 
@@ -91,6 +94,22 @@ class Graph:
     path: tuple[Step, ...]
     density: ExponentialFit
 
+    def __repr__(self) -> str:
+        return f"Graph({len(self.edges)} edges between {len(self.names)} columns)"
+
+    def summary(self, level: float = 0.95) -> str:
+        """A table of the edges as text: columns, partial correlation, K_ij and its interval, the strongest first."""
+        wide = max([len(name) for name in self.names] + [6])
+        partial = self.partial_correlations
+        low, high = f"[{(1 - level) / 2:.4g}", f"{(1 + level) / 2:.4g}]"
+        lines = [repr(self), f"{'column':{wide}} {'column':{wide}} {'partial':>9} {'K':>11} {low:>11} {high:>11}"]
+        ends = dict(zip(self.edges, self.intervals(level).tolist(), strict=True))
+        for i, j in sorted(self.edges, key=lambda edge: -abs(float(partial[edge]))):
+            a, b = ends[i, j]
+            strength = f"{float(partial[i, j]):>9.3f} {float(self.precision[i, j]):>11.4g} {a:>11.4g} {b:>11.4g}"
+            lines.append(f"{self.names[i]:{wide}} {self.names[j]:{wide}} {strength}")
+        return "\n".join([*lines, "intervals take the edges as given: those of refit() with other rows do not"])
+
     @property
     def adjacency(self) -> Tensor:
         """Which columns are joined, bool `(d, d)`."""
@@ -103,9 +122,13 @@ class Graph:
         """The model on these edges, fitted to other rows `(n, d)`, whose intervals then are honest.
 
         Raises:
-            ValueError: as `ExponentialFamily.fit`, and for other columns.
+            ValueError: as `ExponentialFamily.fit`, and for other columns, or named ones in another order.
         """
-        x = rows(X)
+        x, own = checked_rows(X), [str(name) for name in getattr(X, "columns", ())]
+        if own and sorted(own) == sorted(self.names) and own != [*self.names]:
+            raise ValueError(
+                f"the columns are {', '.join(own)}, those of the graph {', '.join(self.names)}: put them in its order"
+            )
         if x.shape[1] != len(self.names):
             raise ValueError(f"the graph is of {len(self.names)} columns, the rows have {x.shape[1]}")
         return family(len(self.names), self.edges, cast(Box, self.density.domain), self.names).fit(x, sample_weight)
@@ -116,8 +139,15 @@ class Graph:
 
     @property
     def partial_correlations(self) -> Tensor:
-        """−K_ij/√(K_ii K_jj), 1 on the diagonal; of a Gaussian on all of ℝᵈ they are correlations given all others."""
+        """−K_ij/√(K_ii K_jj), 1 on the diagonal; of a Gaussian on all of ℝᵈ they are correlations given all others.
+
+        Raises:
+            ValueError: a column with K_jj ≤ 0, as between two walls that most rows are near to; there is no correlation then.
+        """
         scale = self.precision.diagonal().sqrt()
+        if scale.isnan().any():
+            column = self.names[int(scale.isnan().nonzero()[0])]
+            raise ValueError(f"column {column} is not concave given the others (K ≤ 0): there are no partial correlations")
         return (-self.precision / scale / scale[:, None]).fill_diagonal_(1.0)
 
 
@@ -141,6 +171,8 @@ class GraphicalModel:
     """of them, as a share of that which leaves no edge"""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.domain, Box):
+            raise ValueError(f"a graphical model lives on reals(), orthant() or another Box, got {self.domain!r}")
         if self.selection not in ("ebic", "cv"):
             raise ValueError(f"selection must be ebic or cv, got {self.selection!r}")
         if not (self.gamma >= 0 and self.penalties >= 2 and 0 < self.smallest < 1):
@@ -154,9 +186,11 @@ class GraphicalModel:
                 bad weights.
         """
         own = names if names is not None else [str(c) for c in getattr(X, "columns", ())] or None
-        x = rows(X)
+        x = checked_rows(X)
         self.domain.check(x)
-        weights, labels, (n, d) = normalised(sample_weight, len(x)), tuple(variables(x.shape[1], own)), x.shape
+        weights, d = normalised(sample_weight, len(x)), x.shape[1]
+        x, weights, labels = x[weights > 0], weights[weights > 0], tuple(variables(d, own))
+        n = len(x)
         if d < 2:
             raise ValueError("a graph needs at least two columns")
         if n <= 2 * d:
@@ -176,7 +210,7 @@ class GraphicalModel:
                 break
         chosen = min(steps, key=lambda step: step.criterion)
         joined = edges(chosen.precision)
-        density = family(d, joined, own_domain, labels).fit(x, sample_weight)
+        density = family(d, joined, own_domain, labels).fit(x, weights)
         return Graph(precision_of(density.coef, d, joined), joined, labels, chosen.penalty, tuple(steps), density)
 
     def _scaled(self, x: Tensor, weights: Tensor, labels: Sequence[str]) -> tuple[Tensor, Box, Box]:
@@ -186,10 +220,16 @@ class GraphicalModel:
         constant = x.amax(0) == x.amin(0)
         if constant.any():
             raise ValueError(f"column {labels[int(constant.nonzero()[0])]} is constant: leave it out")
+        z = (x - mean) / scale
+        eigenvalues, vectors = torch.linalg.eigh(z.T @ (z * weights[:, None]))
+        if eigenvalues[0] < DEPENDENT:
+            part = vectors[:, 0].abs()
+            among = [label for label, own in zip(labels, part.tolist(), strict=True) if own > 0.05 * float(part.max())]
+            raise ValueError(f"columns {', '.join(among)} follow from one another: leave one out")
         lower, upper = (walls.expand(x.shape[1]) for walls in self.domain.walls)
         free = lower.isinf() & upper.isinf()
         centre = torch.where(free, mean, 0.0)
-        domain = self.domain.scaled_to(x)
+        domain = self.domain.scaled_to(x, weights)
         cap = None if domain.cap is None else (torch.as_tensor(domain.cap, dtype=x.dtype) / scale).tolist()
         box = Box(tuple((lower / scale).tolist()), tuple((upper / scale).tolist()), domain.power, cap)
         return (x - centre) / scale, box, replace(domain, unit=tuple(scale.tolist()))
@@ -306,7 +346,7 @@ def edges(precision: Tensor) -> tuple[tuple[int, int], ...]:
 def family(d: int, joined: tuple[tuple[int, int], ...], domain: Box, names: Sequence[str] | None = None) -> ExponentialFamily:
     """θᵀT = Σ η_i x_i − ½ Σ K_ij x_i x_j over the edges and the diagonal."""
     found = Monomials(tuple((i,) for i in range(d)) + tuple((i, i) for i in range(d)) + joined)
-    return ExponentialFamily(found, domain, found.names(variables(d, names)))
+    return ExponentialFamily(found, domain, found.names(variables(d, names)), columns=d)
 
 
 def precision_of(coef: Tensor, d: int, joined: tuple[tuple[int, int], ...]) -> Tensor:

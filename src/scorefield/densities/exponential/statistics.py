@@ -16,6 +16,7 @@ Reference: Yu, Drton & Shojaie 2019, JMLR 20:76 (pairwise); Mardia & Jupp 2000, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class Monomials:
 
     indices: tuple[Index, ...]
 
+    smooth: ClassVar[bool] = True
+
     def __call__(self, x: Tensor) -> Tensor:
         longest = max(map(len, self.indices))
         with_one = torch.cat([x, torch.ones_like(x[:, :1])], 1)  # shorter products go on with ones
@@ -42,12 +45,13 @@ class Monomials:
             product = product * with_one[:, column]
         return product
 
-    def names(self, variable: Sequence[str]) -> list[str]:
-        """As x0²·x2, with the coordinates' own names."""
-        return [
-            "·".join(variable[j] + ("" if index.count(j) == 1 else SUPERSCRIPTS[index.count(j)]) for j in dict.fromkeys(index))
-            for index in self.indices
-        ]
+    def names(self, variable: Sequence[str], raised: str = "{}") -> list[str]:
+        """As x0²·x2, with the coordinates' own names; `raised` is how those are written under an exponent."""
+
+        def factor(j: int, exponent: int) -> str:
+            return variable[j] if exponent == 1 else raised.format(variable[j]) + SUPERSCRIPTS[exponent]
+
+        return ["·".join(factor(j, index.count(j)) for j in dict.fromkeys(index)) for index in self.indices]
 
 
 SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
@@ -60,13 +64,27 @@ class OfPowers:
     monomials: Monomials
     power: float
 
+    smooth: ClassVar[bool] = True
+
     def __call__(self, x: Tensor) -> Tensor:
         return self.monomials(x**self.power if self.power else x.log())
 
 
 @dataclass(frozen=True)
+class Logs:
+    """log x."""
+
+    smooth: ClassVar[bool] = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.log()
+
+
+@dataclass(frozen=True)
 class WithLogs:
     """x and log x."""
+
+    smooth: ClassVar[bool] = True
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.cat([x, x.log()], 1)
@@ -85,10 +103,12 @@ def polynomial(d: int, degree: int = 4, domain: Domain | None = None, names: Seq
     Raises:
         ValueError: an odd degree on ℝᵈ, one below 1 or above 9.
     """
-    if not 1 <= degree <= 9 or (domain is None and degree % 2):
+    if not 1 <= degree <= 9:
+        raise ValueError(f"the degree of a polynomial must be from 1 to 9, got {degree}")
+    if domain is None and degree % 2:
         raise ValueError(f"the degree of a polynomial on ℝᵈ must be 2, 4, 6 or 8, got {degree}")
     found = monomials(d, 1, degree)
-    return ExponentialFamily(found, domain or reals(), found.names(variables(d, names)))
+    return ExponentialFamily(found, domain or reals(), found.names(variables(d, names)), columns=d)
 
 
 def gaussian(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
@@ -114,43 +134,44 @@ def pairwise(d: int, power: float = 0.5, domain: Box | None = None, names: Seque
     return ExponentialFamily(
         OfPowers(found, float(power)),
         domain or orthant(power=2 if power < 1 else 1),
-        found.names([function.format(name) for name in variables(d, names)]),
+        found.names([function.format(name) for name in variables(d, names)], "({})" if power != 1 else "{}"),
+        columns=d,
     )
 
 
 def gamma(d: int = 1, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Independent Gamma laws: θ = (−rate, shape − 1)."""
     own = variables(d, names)
-    return ExponentialFamily(WithLogs(), orthant(power=2), [*own, *(f"log {name}" for name in own)])
+    return ExponentialFamily(WithLogs(), orthant(power=2), [*own, *(f"log {name}" for name in own)], columns=d)
 
 
 def dirichlet(d: int, power: float = 2.0, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Dirichlet laws of d shares: θ = α − 1; the power of the weight as in `Simplex`."""
-    return ExponentialFamily(torch.log, Simplex(power), [f"log {name}" for name in variables(d, names)])
+    return ExponentialFamily(Logs(), Simplex(power), [f"log {name}" for name in variables(d, names)], columns=d)
 
 
 def von_mises_fisher(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Directions in ℝᵈ about one mean: θ = κμ."""
-    return ExponentialFamily(monomials(d, 1, 1), Sphere(), variables(d, names))
+    return ExponentialFamily(monomials(d, 1, 1), Sphere(), variables(d, names), columns=d)
 
 
 def bingham(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Axes in ℝᵈ, x and −x alike: θ has x_i x_j, and x_i² but the last."""
     found = Monomials(monomials(d, 2, 2).indices[:-1])
-    return ExponentialFamily(found, Sphere(), found.names(variables(d, names)))
+    return ExponentialFamily(found, Sphere(), found.names(variables(d, names)), columns=d)
 
 
 def fisher_bingham(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Directions whose spread differs by direction."""
     found = Monomials(monomials(d, 1, 2).indices[:-1])
-    return ExponentialFamily(found, Sphere(), found.names(variables(d, names)))
+    return ExponentialFamily(found, Sphere(), found.names(variables(d, names)), columns=d)
 
 
 def variables(d: int, names: Sequence[str] | None) -> list[str]:
     """x0, x1, … or the given ones; raises `ValueError` for another number of them."""
     if names is not None and len(names) != d:
         raise ValueError(f"{d} coordinates need {d} names, got {len(names)}")
-    return [f"x{j}" for j in range(d)] if names is None else list(names)
+    return [f"x{j}" for j in range(d)] if names is None else [str(name) for name in names]
 
 
 def quadratic_form(coef: Tensor, d: int) -> tuple[Tensor, Tensor]:
