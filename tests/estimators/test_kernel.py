@@ -1,6 +1,7 @@
 """KernelScoreDensity: near a known law, normalised, its score the gradient, its rows of the law, scikit-learn's manners."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import stats
 from sklearn.base import clone
 
 from scorefield.densities import Tempered, gaussian
+from scorefield.densities.kernel import median_bandwidth
 from scorefield.errors import UserError
 from scorefield.estimators import KernelScoreDensity, MixtureTable
 from scorefield.likelihood import Annealing, geometric_path
@@ -40,8 +42,8 @@ def test_it_is_normalised_and_near_the_truth(fitted: KernelScoreDensity) -> None
     grid = np.stack(np.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2)
     mass = np.exp(fitted.score_samples(grid)).sum() * (a[1] - a[0]) * (b[1] - b[0])
     assert fitted.partition_.trustworthy
-    assert mass == pytest.approx(1, abs=4 * fitted.partition_.se)
-    assert fitted.partition_.se < 0.1
+    assert mass == pytest.approx(1, abs=3 * fitted.partition_.se)
+    assert fitted.partition_.se < 0.025  # 0.019 to 0.020 over three seeds
     new = bent(1000, 9)
     off = fitted.score_samples(new) - log_bent(new)
     assert np.abs(off).mean() < 0.3
@@ -103,6 +105,31 @@ def test_rows_with_gaps_are_refused(fitted: KernelScoreDensity) -> None:
     for refuse in (KernelScoreDensity(**SMALL).fit, fitted.score_samples):
         with pytest.raises(UserError, match=r"row 7 has missing values \(NaN\), which KernelScoreDensity cannot take"):
             refuse(x)
+
+
+@pytest.mark.filterwarnings("ignore:log Z is not trustworthy")  # of a few particles
+def test_kernels_are_no_narrower_than_the_bound_and_it_is_not_told() -> None:
+    """Rows along a thin wave want kernels of a tenth of their median distance; the user cannot set the bound."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    wave = np.stack([x, np.sin(4 * x) + 0.05 * rng.normal(size=300)], 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".* is at its lower bound")
+        model = KernelScoreDensity(inducing=60, particles=64, rungs=10, tuning_steps=10).fit(wave)
+    assert model.family_.kernel.bandwidth == pytest.approx(0.25 * median_bandwidth(model.model_.centres), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inducing": 10.5}, r"inducing must be a whole number of at least 1, got 10\.5"),
+        ({"tuning_steps": 0}, "tuning_steps must be a whole number of at least 1, got 0"),
+        ({"rungs": "many"}, "rungs must be a whole number of at least 1, got 'many'"),
+    ],
+)
+def test_settings_that_make_no_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        KernelScoreDensity(**settings).fit(bent(30, 0))
 
 
 def test_it_can_be_cloned() -> None:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -124,13 +124,17 @@ def infer(frame: pd.DataFrame, overrides: dict[str, ColumnKind] | None = None) -
     """The columns of a frame; `overrides` says what some of them are.
 
     Raises:
-        UserError: an override for a column that is not there, or that its values contradict; infinite values; a column without
-            values.
+        UserError: an override for a column that is not there, that is no kind, or that its values contradict; infinite values;
+            a column without values.
     """
     overrides = overrides or {}
-    for name in overrides:
+    if not isinstance(overrides, dict):
+        raise UserError(f"columns must map names to kinds, such as {{'age': 'integer'}}, got {overrides!r}")
+    for name, kind in overrides.items():
         if name not in frame.columns:
             raise UserError(f"there is no column {name!r}: choose from {', '.join(frame.columns)}")
+        if kind not in get_args(ColumnKind):
+            raise UserError(f"column {name!r} cannot be {kind!r}: choose from {', '.join(get_args(ColumnKind))}")
     found = [inferred(frame[name], overrides.get(name)) for name in frame.columns]
     return [replace(c, copy_of="" if c.name in overrides else original(frame, found[:i], c)) for i, c in enumerate(found)]
 

@@ -16,7 +16,7 @@ def checked_rows(X: Any, least: int = 1) -> Tensor:
     if isinstance(X, Tensor):
         if X.is_complex():
             raise ValueError(f"real numbers expected, got {str(X.dtype).removeprefix('torch.')}")
-        x, names = X.detach().double(), None
+        x, names = X.detach().to(torch.float64, copy=True), None
     elif hasattr(X, "columns"):
         x, names = of_table(X)
     else:

@@ -21,7 +21,7 @@ from scorefield.errors import UserError
 from scorefield.estimators.flow import CHUNK
 from scorefield.estimators.mixture import fitted_mixture, with_tails
 from scorefield.estimators.residual import MixtureParameters
-from scorefield.estimators.table import Rows, TableDensity, resampled
+from scorefield.estimators.table import Rows, TableDensity, check_particles, resampled
 from scorefield.estimators.training import Training, default_steps
 from scorefield.interfaces import Energy
 from scorefield.likelihood import Annealing, Partition, noise_path
@@ -34,8 +34,6 @@ RUNGS = 100
 """noise levels of annealed importance sampling"""
 MOVES, LEAPFROG = 2, 10
 """of Hamiltonian Monte Carlo at each; with one short move k̂ is too large on narrow densities, or log Z too small"""
-ISLANDS = 8
-"""groups of particles, whose number is a multiple of it"""
 
 
 class GaussianEnergy(Energy):
@@ -123,8 +121,6 @@ class EnergyDensity(TableDensity):
             ValueError: a table that cannot be read as one, or has gaps (`UserError`); weights that are negative or all zero;
             particles that cannot be divided among islands.
         """
-        if int(self.particles) < ISLANDS or int(self.particles) % ISLANDS:
-            raise ValueError(f"particles must be a multiple of {ISLANDS}, got {self.particles}")
         rows = self._rows(X, sample_weight)
         z = rows.encoding.encode(rows.encoding.noised(rows.numbers, rows.seed, "mixture of a table"))[0]
         train, validation = z[rows.train], z[rows.validation]
@@ -146,6 +142,10 @@ class EnergyDensity(TableDensity):
             warnings.warn(f"log Z is {self.partition_.verdict}", stacklevel=2)
         self._calibrated(rows)
         return self
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        check_particles(self.particles)
 
     def _rows(self, X: Any, sample_weight: Any) -> Rows:
         rows = super()._rows(X, sample_weight)

@@ -4,7 +4,9 @@
 
 f is a function of the kernel's space, q₀ a Gaussian no narrower than the rows, so that an integral always exists. Bandwidth,
 ridge and the Gaussian's inflation are those with the least score-matching loss on held-out rows, within bounds: with hardly any
-ridge and a wide Gaussian that loss is lower still, and most of the mass lies where no row is.
+ridge and a wide Gaussian that loss is lower still, and most of the mass lies where no row is; with kernels much narrower than
+distances between rows it may be lower still, too, and what comes is the Gaussian with a spike at each inducing row, whose log Z
+is not to be trusted.
 
 Reference: Sriperumbudur et al. 2017, JMLR 18(57); Sutherland et al. 2018, arXiv:1705.08360; Neal 2001 (AIS).
 """
@@ -20,6 +22,8 @@ from scorefield.densities import gaussian
 from scorefield.densities.kernel import FittedKernelFamily, KernelExponentialFamily
 from scorefield.estimators.flow import CHUNK
 from scorefield.estimators.peers import Peer
+from scorefield.estimators.table import check_particles
+from scorefield.interfaces import check_count
 from scorefield.likelihood import Annealing, geometric_path
 from scorefield.likelihood.annealing import Path
 from scorefield.randomness import keyed_generator
@@ -29,6 +33,8 @@ TUNED = 3000
 """rows, at most, that the settings are chosen on"""
 LEAST_RIDGE, MOST_INFLATION = 1e-4, 2.0
 """bounds of the settings, in standardised units"""
+LEAST_BANDWIDTH = 0.25
+"""of the median distance between rows; a tenth is what wines would choose, and their log Z is then not trustworthy"""
 LEAPFROG, MOVES = 5, 2
 """of Hamiltonian Monte Carlo at each rung"""
 
@@ -73,6 +79,12 @@ class KernelScoreDensity(Peer):
         self.particles = particles
         self.rungs = rungs
 
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        for name in ("inducing", "tuning_steps", "rungs"):
+            check_count(name, getattr(self, name))
+        check_particles(self.particles)
+
     def _fit(self, train: np.ndarray, validation: np.ndarray, seed: int) -> None:
         """Choose the settings, fit with them, and find log Z; warns where that is not to be trusted, with the reason."""
         rows = torch.from_numpy(np.concatenate([train, validation]))
@@ -80,7 +92,7 @@ class KernelScoreDensity(Peer):
         settings = KernelExponentialFamily(inducing=int(self.inducing), base=MOST_INFLATION, seed=seed)
         splits = 1 if len(some) == TUNED else 3
         self.family_ = settings.tuned(
-            some, 0.2, splits, (0.5, 1.5), int(self.tuning_steps), least_ridge=LEAST_RIDGE, most_inflation=MOST_INFLATION
+            some, 0.2, splits, (0.5, 1.5), int(self.tuning_steps), LEAST_RIDGE, MOST_INFLATION, LEAST_BANDWIDTH
         )
         self.model_: FittedKernelFamily = self.family_.fit(rows)
         path, walk = self._path(), self._walk(int(self.particles))

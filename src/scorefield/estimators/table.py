@@ -18,12 +18,15 @@ from scorefield.data.transforms import Encoding, fitted_encoding
 from scorefield.errors import UserError
 from scorefield.estimators.flow import CHUNK
 from scorefield.estimators.training import Table
+from scorefield.interfaces import check_count, is_number
 from scorefield.randomness import derive_seed
 
 FEWEST = 4
 """rows"""
 ROUNDING = 1e-9
 """relative, of scores"""
+ISLANDS = 8
+"""groups of particles of annealed importance sampling, whose number is a multiple of it"""
 
 
 class Rows(NamedTuple):
@@ -76,12 +79,21 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     # ── fitting ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _check_settings(self) -> None:
+        """Raises `ValueError` for arguments of the constructor that make no fit; a subclass adds its own."""
+        if not (is_number(self.validation_fraction) and 0 < self.validation_fraction < 1):
+            raise ValueError(f"validation_fraction must be in (0, 1), got {self.validation_fraction!r}")
+        if not (is_number(self.calibration_fraction) and 0 <= self.calibration_fraction < 1):
+            raise ValueError(f"calibration_fraction must be in [0, 1), got {self.calibration_fraction!r}")
+
     def _rows(self, X: Any, sample_weight: Any) -> Rows:
         """The table's rows, split; sets what is known of the columns.
 
         Raises:
-            ValueError: a table that cannot be read as one (`UserError`), weights that are negative or all zero.
+            ValueError: a table that cannot be read as one (`UserError`), weights that are negative or all zero, settings that
+                make no fit.
         """
+        self._check_settings()
         frame, seed = self._frame(X, reset=True), seed_of(self.random_state)
         weights = checked_weights(sample_weight, len(frame))
         if len(frame) < FEWEST:
@@ -204,6 +216,13 @@ def seed_of(random_state: int | np.random.RandomState | None) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     return int(random_state or 0)
+
+
+def check_particles(particles: int) -> None:
+    """Raises `ValueError` for what is no whole number of particles, or cannot be divided among islands."""
+    check_count("particles", particles, ISLANDS)
+    if particles % ISLANDS:
+        raise ValueError(f"particles must be a multiple of {ISLANDS}, got {particles}")
 
 
 def checked_weights(weights: Any, n: int) -> np.ndarray | None:

@@ -1,7 +1,9 @@
 """The kernel exponential family against its variational equation, brute force, and differences of its own validated loss."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,13 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from scorefield.densities import GaussianMixture
-from scorefield.densities.kernel import FittedKernelFamily, Gaussian, InverseMultiquadric, KernelExponentialFamily
+from scorefield.densities.kernel import (
+    FittedKernelFamily,
+    Gaussian,
+    InverseMultiquadric,
+    KernelExponentialFamily,
+    median_bandwidth,
+)
 from scorefield.densities.kernel import expansion as expansion_module
 from scorefield.densities.kernel.exponential import _Validated, folds
 from scorefield.interfaces import Score, ScoredDensity
@@ -168,6 +176,44 @@ def test_tuning_finds_settings_as_good_as_the_best_of_a_grid() -> None:
     assert validated(without) < validated(replace(start, base=None))
 
 
+def tuned(x: Tensor | None = None, **settings: Any) -> KernelExponentialFamily:
+    return KernelExponentialFamily(inducing=20).tuned(draws() if x is None else x, **settings)
+
+
+QUANTILES = (torch.arange(100, dtype=torch.float64)[:, None] + 0.5) / 100
+SPIKED = torch.special.ndtri(QUANTILES) ** 3
+"""of a density with a pole at 0, for which no kernel is narrow enough; a uniform density wants no ridge"""
+ONCE: dict[str, Any] = {"splits": 2, "starts": (1.0,)}
+
+
+def test_bounds_of_settings_hold_to_which_they_would_go() -> None:
+    at = tuned(QUANTILES, least_ridge=0.5, **ONCE)
+    assert at.ridge == pytest.approx(0.5, rel=1e-12)
+    assert tuned(QUANTILES, least_ridge=1e-3, **ONCE).ridge < 0.1
+    for most in (1.2, 1.5):
+        assert tuned(draws(100), most_inflation=most, **ONCE).base == pytest.approx(most, rel=1e-12)
+    size = median_bandwidth(SPIKED)
+    for least in (0.3, 0.2):
+        assert tuned(SPIKED, least_bandwidth=least, **ONCE).kernel.bandwidth == pytest.approx(least * size, rel=1e-12)
+    kernel = Gaussian(2 * size)  # the bound is a factor of the bandwidth that is given
+    of_kernel = KernelExponentialFamily(kernel, inducing=20).tuned(SPIKED, least_bandwidth=0.15, **ONCE)
+    assert of_kernel.kernel.bandwidth == pytest.approx(0.3 * size, rel=1e-12)
+
+
+def test_settings_at_their_default_bounds_are_told_and_no_others() -> None:
+    with pytest.warns(UserWarning, match="^the ridge, 1.11e-09, is at its lower bound: the held-out loss would go on falling"):
+        tuned(QUANTILES, **ONCE)
+    with pytest.warns(
+        UserWarning, match="^the bandwidth, 0.112, is at its lower bound: .*; least_bandwidth sets another bound$"
+    ):
+        tuned(SPIKED, **ONCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuned(QUANTILES, least_ridge=1e-6, **ONCE)
+        tuned(SPIKED, least_bandwidth=0.2, **ONCE)
+        tuned(draws(100), most_inflation=1.2, **ONCE)
+
+
 def test_splits_are_disjoint_and_use_every_row_once() -> None:
     x = torch.arange(20, dtype=torch.float64)[:, None]
     parts = folds(x, 0.25, 4, 7)
@@ -202,15 +248,15 @@ def test_the_seed_alone_chooses_the_inducing_rows() -> None:
 @pytest.mark.parametrize(
     ("settings", "x", "message"),
     [
-        (SETTINGS["full"], torch.zeros(3), r"x must be \(n, d\) with at least two rows, got shape \(3,\)"),
-        (SETTINGS["full"], torch.zeros(1, 3), r"at least two rows, got shape \(1, 3\)"),
-        (SETTINGS["full"], torch.zeros(4, 3, dtype=torch.int64), "x must hold floating-point numbers"),
-        (SETTINGS["inducing"], torch.tensor([[0.0], [1.0], [float("nan")]]), "x must be finite, row 2 is not"),
-        (SETTINGS["full"], torch.zeros(2501, 2), r"n·d = 5002 unknowns, more than 5000: use the Nyström form"),
+        (SETTINGS["full"], torch.zeros(1, 3), r"at least 2 of them, got shape \(1, 3\)"),
+        (SETTINGS["inducing"], torch.tensor([[0.0], [1.0], [float("nan")]]), "row 2, column 0: nan is not a finite number"),
+        (SETTINGS["full"], torch.eye(3)[:2], "column 2 is constant: leave it out"),
+        (SETTINGS["full, base"], torch.ones(9, 2), "column 0 is constant: leave it out"),
+        (SETTINGS["inducing"], torch.ones(9, 1), "column 0 is constant: leave it out"),
+        (SETTINGS["full"], draws(2501), r"n·d = 5002 unknowns, more than 5000: use the Nyström form"),
         (replace(SETTINGS["full"], ridge=0.0), draws(), "the kernel's matrix is singular: in the full form"),
         (replace(SETTINGS["inducing"], ridge=0.0), draws(6).repeat(2, 1), "the kernel's matrix is singular: inducing rows"),
         (replace(SETTINGS["inducing"], ridge=0.0, kernel=Gaussian(50.0)), draws(), "the kernel's matrix is singular"),
-        (SETTINGS["full, base"], torch.ones(9, 2), "the covariance of the rows is singular"),
         (SETTINGS["full, base"], torch.eye(3).double(), "the covariance of the rows is singular"),
     ],
 )
@@ -222,12 +268,29 @@ def test_data_that_cannot_be_fitted_are_refused(settings: KernelExponentialFamil
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
+        (lambda: KernelExponentialFamily("rbf"), r"the kernel must be None or a kernel such as Gaussian\(1\.0\), got 'rbf'"),
+        (lambda: KernelExponentialFamily(Gaussian), "the kernel must be None or a kernel such as .* got <class"),
         (lambda: KernelExponentialFamily(ridge=-1.0), "the ridge must be at least 0 and finite, got -1"),
+        (lambda: KernelExponentialFamily(ridge="x"), "the ridge must be at least 0 and finite, got 'x'"),
         (lambda: KernelExponentialFamily(base=0.0), "the base must be None or a positive factor of the covariance, got 0"),
-        (lambda: KernelExponentialFamily(inducing=0), "at least one inducing row is needed, got 0"),
+        (lambda: KernelExponentialFamily(base="x"), "the base must be None or a positive factor of the covariance, got 'x'"),
+        (lambda: KernelExponentialFamily(inducing=0), "inducing must be a whole number of at least 1, got 0"),
+        (lambda: KernelExponentialFamily(inducing=10.5), r"inducing must be a whole number of at least 1, got 10\.5"),
+        (lambda: KernelExponentialFamily(inducing=True), "inducing must be a whole number of at least 1, got True"),
         (lambda: KernelExponentialFamily(ridge=0.0).tuned(draws()), "tuning needs a positive ridge and at least one start"),
-        (lambda: KernelExponentialFamily().tuned(draws(), starts=()), "tuning needs a positive ridge and at least one start"),
-        (lambda: KernelExponentialFamily().tuned(torch.zeros(2501, 2)), "n·d = 5002 unknowns, more than 5000"),
+        (lambda: tuned(starts=()), "tuning needs a positive ridge and at least one start"),
+        (lambda: tuned(starts=(1.0, -1)), r"starts must be positive factors of the bandwidth, got \[1\.0, -1\]"),
+        (lambda: tuned(starts=0), r"starts must be positive factors of the bandwidth, got \[0\]"),
+        (lambda: tuned(starts="x"), r"starts must be positive factors of the bandwidth, got \['x'\]"),
+        (lambda: tuned(steps=2.5), r"steps must be a whole number of at least 1, got 2\.5"),
+        (lambda: tuned(splits=2.5), r"splits must be a whole number of at least 1, got 2\.5"),
+        (lambda: tuned(validation="x"), "40 rows cannot be split 5 times with disjoint held-out shares of x"),
+        (lambda: tuned(least_ridge=-1), "least_ridge must be at least 0 and finite, got -1"),
+        (lambda: tuned(most_inflation=0.5), r"most_inflation must be at least 1, got 0\.5"),
+        (lambda: tuned(least_bandwidth=0), r"least_bandwidth must be in \(0, 100\], got 0"),
+        (lambda: tuned(least_bandwidth=101.0), r"least_bandwidth must be in \(0, 100\], got 101"),
+        (lambda: KernelExponentialFamily().tuned(torch.ones(9, 2)), "column 0 is constant: leave it out"),
+        (lambda: KernelExponentialFamily().tuned(draws(2501)), "n·d = 5002 unknowns, more than 5000"),
         (lambda: KernelExponentialFamily().tuned(draws(), 1.0), "40 rows cannot be split 5 times"),
         (lambda: KernelExponentialFamily().tuned(draws(), 0.2, 6), r"split 6 times with disjoint held-out shares of 0\.2"),
     ],
@@ -235,6 +298,15 @@ def test_data_that_cannot_be_fitted_are_refused(settings: KernelExponentialFamil
 def test_settings_that_make_no_fit_are_refused(ask: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+def test_a_fit_is_one_line() -> None:
+    for name, words in {
+        "full, base": "40 rows, 2 columns, InverseMultiquadric(bandwidth=1.4, exponent=0.5), a Gaussian base",
+        "inducing": "12 rows, 2 columns, InverseMultiquadric(bandwidth=0.9, exponent=0.5)",
+    }.items():
+        assert repr(SETTINGS[name].fit(draws())) == f"FittedKernelFamily({words})"
+    assert repr(SETTINGS["full"].fit(draws()).expansion) == "Expansion(40 rows, 2 columns, Gaussian(bandwidth=1.1))"
 
 
 def test_arrays_and_frames_are_rows_like_tensors() -> None:

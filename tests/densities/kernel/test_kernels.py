@@ -1,6 +1,7 @@
 """Kernels and expansions against autograd of plain formulas."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -101,12 +102,27 @@ def test_the_median_bandwidth() -> None:
 
 
 @pytest.mark.parametrize("kernel", [Gaussian, RationalQuadratic, InverseMultiquadric])
-@pytest.mark.parametrize("bandwidth", [0.0, -1.0, math.inf, math.nan])
-def test_bandwidths_must_be_positive(kernel: type[Kernel], bandwidth: float) -> None:
-    with pytest.raises(ValueError, match=f"bandwidth of a kernel must be positive and finite, got {bandwidth:g}"):
+@pytest.mark.parametrize(
+    ("bandwidth", "words"),
+    [
+        (0.0, "0.0"),
+        (-1.0, "-1.0"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+        ("wide", "wide"),
+        (None, "None"),
+        (torch.tensor(-2.0), "-2.0"),
+        (torch.tensor(1j), "1j"),
+        (torch.ones(2), r"a tensor of shape \(2,\)"),
+        (torch.ones(1), r"a tensor of shape \(1,\)"),
+    ],
+)
+def test_bandwidths_must_be_positive(kernel: type[Kernel], bandwidth: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^the bandwidth of a kernel must be positive and finite, got {words}$"):
         kernel(bandwidth)
 
 
-def test_exponents_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="exponent of a kernel must be positive and finite, got 0"):
-        RationalQuadratic(1.0, 0.0)
+@pytest.mark.parametrize("exponent", [0.0, math.inf, "2"])
+def test_exponents_must_be_positive(exponent: Any) -> None:
+    with pytest.raises(ValueError, match=f"^the exponent of a kernel must be positive and finite, got {exponent}$"):
+        RationalQuadratic(1.0, exponent)

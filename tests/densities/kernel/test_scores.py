@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from scipy.special import eval_jacobi
 from torch import Tensor
 
-from scorefield.densities import GaussianMixture
+from scorefield.densities import Banana, GaussianMixture
 from scorefield.densities.kernel import (
     CurlFreeTikhonov,
+    DiagonalScore,
     Gaussian,
     InverseMultiquadric,
     KernelExponentialFamily,
@@ -251,8 +252,65 @@ def test_selection_is_by_the_held_out_loss() -> None:
     assert select([*candidates[::-1]], x) == best
     with pytest.raises(ValueError, match="there are no candidates"):
         select([], x)
+    with pytest.raises(ValueError, match="column 1 is constant"):
+        select(candidates, x * torch.tensor([1.0, 0.0]))
     with pytest.raises(ValueError, match="500 rows cannot be split 5 times"):
         select(candidates, x, 0.5)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A candidate whose fit raises, or whose loss is not a number."""
+
+    error: Exception | None = None
+
+    def fit(self, x: Tensor) -> DiagonalScore:
+        if self.error is not None:
+            raise self.error
+        return DiagonalScore(KERNEL, x, torch.full_like(x, math.nan))
+
+
+def test_candidates_that_cannot_be_solved_count_as_none() -> None:
+    x = draws(15).repeat(2, 1)  # equal rows in a split, so that a ridge of 1e-17 is none
+    singular, poor, good = (SteinEstimator(KERNEL, ridge) for ridge in (1e-17, 10.0, 0.02))
+    bad = [singular, Failing(ValueError("no fit")), Failing()]
+    assert select([*bad, poor, good, *bad], x) == good
+    with pytest.raises(ValueError, match=r"^none of the 2 candidates has a finite loss; the last error: the kernel's matrix"):
+        select([Failing(ValueError("no fit")), singular], x)
+    with pytest.raises(ValueError, match=r"^none of the 1 candidates has a finite loss$"):
+        select([Failing()], x)
+    with pytest.raises(TypeError, match="a bug"):
+        select([Failing(TypeError("a bug")), good], x)
+
+
+class BananaAndNoise:
+    """A banana in the first two of ten coordinates, the others standard normal."""
+
+    def sample(self, n: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(n, 8, generator=generator, dtype=torch.float64)
+        return torch.cat([Banana().sample(n, generator=generator), noise], 1)
+
+    def score(self, x: Tensor) -> Tensor:
+        return torch.cat([Banana().score(x[:, :2]), -x[:, 2:]], 1)
+
+
+def test_in_ten_dimensions_the_selected_are_nearer_than_a_kernel_density() -> None:
+    """Of 300 rows; over three seeds the errors were 0.35 to 0.39, and 0.47 to 0.51 of the density."""
+    law = BananaAndNoise()
+    x, fresh = law.sample(300, 0), law.sample(1000, 1)
+    expected, size = law.score(fresh), median_bandwidth(x)
+
+    def error(model: Score) -> float:
+        return float((model.score(fresh) - expected).square().sum() / expected.square().sum())
+
+    of_density = error(kernel_density(x))
+    sizes = [Gaussian(factor * size) for factor in (1.0, 2.0)]
+    for candidates in (
+        [SteinEstimator(kernel, ridge) for kernel in sizes for ridge in (1e-4, 1e-3, 1e-2)],
+        [NuMethod(kernel, steps) for kernel in sizes for steps in (10, 30)],
+    ):
+        assert error(select(candidates, x, splits=2).fit(x)) < 0.85 * of_density
 
 
 @each
@@ -267,12 +325,22 @@ def test_they_answer_at_the_data_density_only(estimator: ScoreEstimator) -> None
         fitted.score(single, 0.1)
     with pytest.raises(ValueError, match=r"events of shape \(2,\) expected, got \(1,\)"):
         fitted.score(torch.zeros(3, 1))
-    with pytest.raises(ValueError, match=r"x must be \(n, d\) with at least two rows"):
-        estimator.fit(torch.zeros(3))
+    with pytest.raises(ValueError, match=r"rows \(n, d\) expected, at least 2 of them, got shape \(1, 2\)"):
+        estimator.fit(draws(1))
     bad = draws()
     bad[4, 1] = math.inf
-    with pytest.raises(ValueError, match="x must be finite, row 4 is not"):
+    with pytest.raises(ValueError, match="row 4, column 1: inf is not a finite number"):
         estimator.fit(bad)
+    bad[:, 1] = 0.5
+    with pytest.raises(ValueError, match="column 1 is constant: leave it out"):
+        estimator.fit(bad)
+
+
+def test_a_fit_is_one_line() -> None:
+    names = {"stein": "Diagonal", "spectral stein": "Diagonal", "tikhonov": "CurlFree", "nu": "CurlFree"}
+    for name, estimator in ESTIMATORS.items():
+        words = "30 rows, 2 columns, InverseMultiquadric(bandwidth=1.3, exponent=0.5)"
+        assert repr(estimator.fit(draws())) == f"{names[name]}Score({words})"
 
 
 @pytest.mark.parametrize(
@@ -282,8 +350,16 @@ def test_they_answer_at_the_data_density_only(estimator: ScoreEstimator) -> None
         (lambda: CurlFreeTikhonov(ridge=-1.0), "the ridge must be positive and finite, got -1"),
         (lambda: SpectralSteinEstimator(share=0.0), r"the share of the spectrum must be in \(0, 1\], got 0"),
         (lambda: SpectralSteinEstimator(share=1.1), r"the share of the spectrum must be in \(0, 1\], got 1\.1"),
-        (lambda: NuMethod(iterations=0), "at least one step and ν > 0, got 0 and 1"),
-        (lambda: NuMethod(nu=0.0), "at least one step and ν > 0, got 20 and 0"),
+        (lambda: SpectralSteinEstimator(share="all"), r"the share of the spectrum must be in \(0, 1\], got 'all'"),
+        (lambda: SteinEstimator(ridge="x"), "the ridge must be positive and finite, got 'x'"),
+        (lambda: NuMethod(iterations=0), "iterations must be a whole number of at least 1, got 0"),
+        (lambda: NuMethod(iterations=2.5), r"iterations must be a whole number of at least 1, got 2\.5"),
+        (lambda: NuMethod(nu=0.0), r"nu must be positive and finite, got 0\.0"),
+        (lambda: NuMethod(nu="x"), "nu must be positive and finite, got 'x'"),
+        (lambda: SteinEstimator(1e-3), r"the kernel must be None or a kernel such as Gaussian\(1\.0\), got 0\.001"),
+        (lambda: SpectralSteinEstimator("rbf"), "the kernel must be None or a kernel .* got 'rbf'"),
+        (lambda: CurlFreeTikhonov(0), "the kernel must be None or a kernel .* got 0"),
+        (lambda: NuMethod("rbf"), "the kernel must be None or a kernel .* got 'rbf'"),
         (lambda: SteinEstimator(Gaussian(1.0), 1e-17).fit(draws(6).repeat(2, 1)), "the kernel's matrix is singular"),
         (lambda: CurlFreeTikhonov(Gaussian(1.0), 1e-17).fit(draws(6).repeat(2, 1)), "the kernel's matrix is singular"),
     ],

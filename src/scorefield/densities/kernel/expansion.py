@@ -12,9 +12,7 @@ Every kernel exponential family has such an f as its log-density, and every curl
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +37,9 @@ class Expansion:
     """bₘ, `(m, d)`"""
     curvatures: Tensor | None = None
     """cₘ, `(m,)`"""
+
+    def __repr__(self) -> str:
+        return f"Expansion({in_short(self.kernel, self.centres)})"
 
     def value(self, x: Tensor) -> Tensor:
         """f(x), `(n,)`, for rows `(n, d)`; differentiable, to any order."""
@@ -99,6 +100,11 @@ class Expansion:
         return (x - centre) @ self.slopes.mT - ((self.centres - centre) * self.slopes).sum(1)
 
 
+def in_short(kernel: Kernel, centres: Tensor) -> str:
+    """What a fit is made of, in words for its `repr`; `centres` are its rows `(m, d)`."""
+    return "{} rows, {} columns, {}".format(*centres.shape, kernel)
+
+
 def weighted_offsets(weight: Tensor, x: Tensor, centres: Tensor) -> Tensor:
     """Σₘ wₐₘ (xₐ − zₘ), `(n, d)`, for weights `(n, m)`."""
     centre = centres.mean(0)
@@ -113,22 +119,6 @@ def in_blocks(function: Callable[[Tensor], Tensor], x: Tensor, columns: int) -> 
 def block_rows(columns: int) -> int:
     """Rows of a block of which each makes `columns` numbers."""
     return max(1, BLOCK // columns)
-
-
-def checked_rows(x: Any) -> Tensor:
-    """Data `(n, d)`, a tensor, an array or a data frame, in float64 and without a graph.
-
-    Raises:
-        ValueError: not `(n, d)` with n ≥ 2 and d ≥ 1, not floating-point, or a row that is not finite.
-    """
-    x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
-    if x.ndim != 2 or len(x) < 2 or x.shape[1] < 1:
-        raise ValueError(f"x must be (n, d) with at least two rows, got shape {tuple(x.shape)}")
-    check_event(x, (x.shape[1],))
-    bad = ~x.isfinite().all(1)
-    if bad.any():
-        raise ValueError(f"x must be finite, row {int(bad.nonzero()[0])} is not")
-    return x.detach().double()
 
 
 def clean(x: Tensor, sigma: float | Tensor, event_shape: tuple[int, ...]) -> Tensor:

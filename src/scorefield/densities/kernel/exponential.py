@@ -14,7 +14,8 @@ Nyström form, and hyper-parameters by the validated loss); Wenliang et al. 2019
 """
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,13 +23,18 @@ import torch
 from torch import Tensor
 
 from scorefield.densities.kernel.curl_free import DIRECT, ridge_regression, solve_positive
-from scorefield.densities.kernel.expansion import CLEAN, Expansion, block_rows, checked_rows, clean
-from scorefield.densities.kernel.kernels import Gaussian, Kernel, median_bandwidth, squared_distances
-from scorefield.interfaces import Energy
+from scorefield.densities.kernel.expansion import CLEAN, Expansion, block_rows, clean, in_short
+from scorefield.densities.kernel.kernels import Kernel, check_kernel, default_kernel, squared_distances
+from scorefield.densities.rows import varying_rows
+from scorefield.interfaces import Energy, check_count, is_number
 from scorefield.randomness import keyed_generator
 
 CHUNK = 2**20
 """numbers in the kernel matrix of one backward pass, of which about fifteen are alive"""
+LEAST_BANDWIDTH, MOST_BANDWIDTH = 0.1, 100.0
+"""of the kernel's, in `tuned`; another lower bound can be given"""
+AT_BOUND = 0.01
+"""difference of logarithms by which a setting is at its bound"""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,9 @@ class FittedKernelFamily(Energy):
         self.register_buffer("mean", None if base is None else base.mean)
         self.register_buffer("precision", None if base is None else base.precision)
 
+    def extra_repr(self) -> str:
+        return in_short(self.kernel, self.centres) + ("" if self.base is None else ", a Gaussian base")
+
     @property
     def sigma_range(self) -> tuple[float, float]:
         return CLEAN
@@ -137,7 +146,8 @@ class KernelExponentialFamily:
     numbers a centre and a row until it is done.
 
     Raises:
-        ValueError: a ridge that is negative, or an inflation or number of inducing rows that is not positive.
+        ValueError: what is no kernel, a ridge that is negative, an inflation that is not positive, or inducing rows that are no
+            whole number of at least 1.
     """
 
     kernel: Kernel | None = None
@@ -152,21 +162,23 @@ class KernelExponentialFamily:
     """of the choice of inducing rows, and of validation rows"""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ridge < math.inf:
-            raise ValueError(f"the ridge must be at least 0 and finite, got {self.ridge:g}")
-        if self.base is not None and not 0 < self.base < math.inf:
-            raise ValueError(f"the base must be None or a positive factor of the covariance, got {self.base:g}")
-        if self.inducing is not None and self.inducing < 1:
-            raise ValueError(f"at least one inducing row is needed, got {self.inducing}")
+        check_kernel(self.kernel)
+        if not (is_number(self.ridge) and 0 <= self.ridge < math.inf):
+            raise ValueError(f"the ridge must be at least 0 and finite, got {self.ridge!r}")
+        if self.base is not None and not (is_number(self.base) and 0 < self.base < math.inf):
+            raise ValueError(f"the base must be None or a positive factor of the covariance, got {self.base!r}")
+        if self.inducing is not None:
+            check_count("inducing", self.inducing)
 
     def fit(self, x: Any) -> FittedKernelFamily:
         """The minimiser of the score-matching loss of the rows `(n, d)` with the ridge.
 
         Raises:
-            ValueError: rows that are not `(n, d)`, too few, or not finite; more than 5,000 unknowns n·d in the full form;
-                a matrix that is singular, because of ridge 0 or nearly so; a base for rows of singular covariance.
+            ValueError: rows that are not `(n, d)`, too few, or not finite; a constant column; more than 5,000 unknowns n·d in
+                the full form; a matrix that is singular, because of ridge 0 or nearly so; a base for rows of singular
+                covariance.
         """
-        x = checked_rows(x)
+        x = varying_rows(x)
         self._check_size(x)
         kernel = self._kernel(x)
         base = None if self.base is None else fitted_gaussian(x).inflated(self.base)
@@ -186,6 +198,7 @@ class KernelExponentialFamily:
         steps: int = 30,
         least_ridge: float = 0.0,
         most_inflation: float = 1e3,
+        least_bandwidth: float = LEAST_BANDWIDTH,
     ) -> "KernelExponentialFamily":
         """These settings with the bandwidth, the ridge and the base's inflation that minimise the validated loss.
 
@@ -200,18 +213,26 @@ class KernelExponentialFamily:
             splits: held-out parts, disjoint, so at most 1/validation; their losses are averaged.
             starts: factors of the kernel's bandwidth, the median distance if there is no kernel.
             steps: of L-BFGS, at most, from each start.
-            least_ridge, most_inflation: bounds. The loss looks at the density where rows are and nowhere else; with a wide base
-                and hardly any ridge the best one may have mass far outside, which only its normalisation shows.
+            least_ridge, most_inflation, least_bandwidth: bounds, the last a factor of the kernel's bandwidth. The loss looks at
+                the density where rows are and nowhere else: with a wide base, hardly any ridge or narrow kernels the best one
+                may have mass far outside, or a spike at each row, which only its normalisation shows. A setting at its bound is
+                therefore no optimum: the loss goes on falling beyond, and the bound is what chose. `tuned` warns of that
+                where the bandwidth or the ridge is at its default bound, and not where you gave another.
 
         Raises:
-            ValueError: a share or a number of splits that does not fit the rows, no starts, a ridge of 0, which has no
-                logarithm, or anything that `fit` refuses.
+            ValueError: a share or a number of splits that does not fit the rows, no starts or such as are not positive, a ridge
+                of 0, which has no logarithm, bounds that leave nothing between them, or anything that `fit` refuses.
         """
         from scipy.optimize import minimize  # a slow import
 
+        starts = list(starts) if isinstance(starts, Iterable) else [starts]
         if self.ridge == 0 or not starts:
             raise ValueError("tuning needs a positive ridge and at least one start")
-        x = checked_rows(x)
+        if not all(is_number(factor) and 0 < factor < math.inf for factor in starts):
+            raise ValueError(f"starts must be positive factors of the bandwidth, got {starts}")
+        check_count("steps", steps)
+        check_bounds(least_ridge, most_inflation, least_bandwidth)
+        x = varying_rows(x)
         self._check_size(x)
         parts = folds(x, validation, splits, self.seed)
         kernel, with_base = self._kernel(x), self.base is not None
@@ -223,9 +244,9 @@ class KernelExponentialFamily:
 
         size = float(kernel.bandwidth)
         spans = [
-            (0.1 * size, 100 * size),
+            (least_bandwidth * size, MOST_BANDWIDTH * size),
             (max(least_ridge, 1e-10 / size**2), max(least_ridge, 1e4 / size**2)),
-            (1.0, max(1.0, most_inflation)),
+            (1.0, most_inflation),
         ][: 2 + with_base]
         bounds = [(math.log(low), math.log(high)) for low, high in spans]
         found = []
@@ -235,6 +256,11 @@ class KernelExponentialFamily:
             found.append(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options))
         values = [math.exp(value) for value in min(found, key=lambda result: float(result.fun)).x]
         base = values[2] if with_base else None
+        given = {"bandwidth": least_bandwidth != LEAST_BANDWIDTH, "ridge": least_ridge > 0}
+        for (name, own), value, (low, _) in zip(given.items(), values, spans, strict=False):
+            if not own and math.log(value / low) < AT_BOUND:
+                message = f"the {name}, {value:.3g}, is at its lower bound: the held-out loss would go on falling beyond"
+                warnings.warn(f"{message}; least_{name} sets another bound", stacklevel=2)
         return replace(self, kernel=replace(kernel, bandwidth=values[0]), ridge=values[1], base=base)
 
     def _check_size(self, x: Tensor) -> None:
@@ -245,7 +271,7 @@ class KernelExponentialFamily:
             )
 
     def _kernel(self, x: Tensor) -> Kernel:
-        return self.kernel or Gaussian(median_bandwidth(x))
+        return self.kernel or default_kernel(x)
 
     def _inducing_rows(self, x: Tensor) -> Tensor:
         if self.inducing is None:
@@ -254,17 +280,28 @@ class KernelExponentialFamily:
         return x[chosen.to(x.device)]
 
 
+def check_bounds(least_ridge: object, most_inflation: object, least_bandwidth: object) -> None:
+    """Raises `ValueError` for bounds of `tuned` that are no numbers, or beyond the other end of what they bound."""
+    if not (is_number(least_ridge) and 0 <= least_ridge < math.inf):
+        raise ValueError(f"least_ridge must be at least 0 and finite, got {least_ridge!r}")
+    if not (is_number(most_inflation) and most_inflation >= 1):
+        raise ValueError(f"most_inflation must be at least 1, got {most_inflation!r}")
+    if not (is_number(least_bandwidth) and 0 < least_bandwidth <= MOST_BANDWIDTH):
+        raise ValueError(f"least_bandwidth must be in (0, {MOST_BANDWIDTH:g}], got {least_bandwidth!r}")
+
+
 def folds(x: Any, validation: float, splits: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Training and held-out rows of each split; a random `validation` share of the rows `(n, d)` is held out, disjointly.
 
     Raises:
         ValueError: bad rows, a share outside (0, 1) or that leaves fewer than two training rows or no held-out one, or
-            more splits than disjoint held-out parts.
+            splits that are no whole number, or more than there are disjoint held-out parts.
     """
-    x = checked_rows(x)
-    count = int(validation * len(x) + 1e-9) if 0 < validation < 1 else 0
-    if not (1 <= count <= len(x) - 2 and 1 <= splits <= len(x) // count):
-        raise ValueError(f"{len(x)} rows cannot be split {splits} times with disjoint held-out shares of {validation:g}")
+    x = varying_rows(x)
+    check_count("splits", splits)
+    count = int(validation * len(x) + 1e-9) if is_number(validation) and 0 < validation < 1 else 0
+    if not (1 <= count <= len(x) - 2 and splits <= len(x) // count):
+        raise ValueError(f"{len(x)} rows cannot be split {splits} times with disjoint held-out shares of {validation}")
     order = torch.randperm(len(x), generator=keyed_generator(seed, "kernel validation rows")).to(x.device)
     starts = range(0, splits * count, count)
     return [(x[torch.cat([order[:i], order[i + count :]])], x[order[i : i + count]]) for i in starts]

@@ -9,11 +9,14 @@ no factor of two is left: ∇ₓk = ψ′δ, ∇ₓ²k = ψ″δδᵀ + ψ′I, 
 derivatives in y, one sign changes for each of them. For all three kernels k(x, x) = 1 and ψ′(0) = −1/ℓ².
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from scorefield.interfaces import is_number
 
 MEDIAN_ROWS = 2000
 """rows that the median heuristic looks at, at most"""
@@ -24,15 +27,18 @@ class Kernel(ABC):
     """A radial kernel with k(x, x) = 1.
 
     Raises:
-        ValueError: a bandwidth that is not positive and finite.
+        ValueError: a bandwidth that is not a positive and finite number, or a tensor without dimensions that holds one.
     """
 
     bandwidth: float | Tensor = 1.0
     """ℓ, in units of x; a scalar tensor where its gradient is wanted"""
 
     def __post_init__(self) -> None:
-        if not 0 < self.bandwidth < float("inf"):
-            raise ValueError(f"the bandwidth of a kernel must be positive and finite, got {float(self.bandwidth):g}")
+        value: object = self.bandwidth
+        if isinstance(value, Tensor):
+            value = value.item() if value.ndim == 0 else f"a tensor of shape {tuple(value.shape)}"
+        if not (is_number(value) and 0 < value < math.inf):
+            raise ValueError(f"the bandwidth of a kernel must be positive and finite, got {value}")
 
     @abstractmethod
     def derivatives(self, squared: Tensor, order: int) -> list[Tensor]:
@@ -66,8 +72,8 @@ class RationalQuadratic(Kernel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.exponent < float("inf"):
-            raise ValueError(f"the exponent of a kernel must be positive and finite, got {self.exponent:g}")
+        if not (is_number(self.exponent) and 0 < self.exponent < math.inf):
+            raise ValueError(f"the exponent of a kernel must be positive and finite, got {self.exponent}")
 
     def derivatives(self, squared: Tensor, order: int) -> list[Tensor]:
         a, rate = self.exponent, -1 / self.bandwidth**2
@@ -83,6 +89,17 @@ class InverseMultiquadric(RationalQuadratic):
     """(1 + ‖x − y‖²/ℓ²)^(−1/2): the rational quadratic kernel with exponent 1/2."""
 
     exponent: float = 0.5
+
+
+def check_kernel(kernel: object) -> None:
+    """Raises `ValueError` for what is neither a kernel nor None, which stands for `default_kernel`."""
+    if not (kernel is None or isinstance(kernel, Kernel)):
+        raise ValueError(f"the kernel must be None or a kernel such as Gaussian(1.0), got {kernel!r}")
+
+
+def default_kernel(x: Tensor) -> Kernel:
+    """The Gaussian one whose bandwidth is the median distance between the rows `(n, d)`; errors as in `median_bandwidth`."""
+    return Gaussian(median_bandwidth(x))
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from scorefield.densities.kernel.curl_free import DIRECT, curl_free_product, drift, ridge_regression, solve_positive
-from scorefield.densities.kernel.expansion import CLEAN, Expansion, checked_rows, clean, in_blocks
+from scorefield.densities.kernel.expansion import CLEAN, Expansion, clean, in_blocks, in_short
 from scorefield.densities.kernel.exponential import folds
-from scorefield.densities.kernel.kernels import Gaussian, Kernel, median_bandwidth
-from scorefield.interfaces import Score
+from scorefield.densities.kernel.kernels import Kernel, check_kernel, default_kernel
+from scorefield.densities.rows import varying_rows
+from scorefield.interfaces import Score, check_count, is_number
 
 
 class FittedScore(Score, Protocol):
@@ -54,6 +55,9 @@ class CurlFreeScore:
     """the log-density up to a constant, near the data"""
 
     sigma_range: ClassVar[tuple[float, float]] = CLEAN
+
+    def __repr__(self) -> str:
+        return f"CurlFreeScore({in_short(self.expansion.kernel, self.expansion.centres)})"
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -82,6 +86,9 @@ class DiagonalScore:
     """c"""
 
     sigma_range: ClassVar[tuple[float, float]] = CLEAN
+
+    def __repr__(self) -> str:
+        return f"DiagonalScore({in_short(self.kernel, self.centres)})"
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -116,8 +123,8 @@ class SteinEstimator:
     """Li & Turner's: ŝ(X) = −(K + ηI)⁻¹⟨∇, K⟩ with η = nλ, and Tikhonov's extension to other points; O(n³) time, O(n²) memory.
 
     Raises:
-        ValueError: a ridge that is not positive; in `fit`, rows that are not `(n, d)`, too few, or not finite, and a matrix
-            that is singular to rounding error.
+        ValueError: what is no kernel, a ridge that is not positive; in `fit`, rows that are not `(n, d)`, too few, or not
+            finite, a constant column, and a matrix that is singular to rounding error.
     """
 
     kernel: Kernel | None = None
@@ -126,11 +133,12 @@ class SteinEstimator:
     """λ; k(x, x) = 1 is its unit"""
 
     def __post_init__(self) -> None:
+        check_kernel(self.kernel)
         _check_ridge(self.ridge)
 
     def fit(self, x: Any) -> DiagonalScore:
-        x = checked_rows(x)
-        kernel = _kernel(self.kernel, x)
+        x = varying_rows(x)
+        kernel = self.kernel or default_kernel(x)
         matrix = kernel(x, x) / len(x)
         matrix.diagonal().add_(self.ridge)
         at_data = -solve_positive(matrix, diagonal_drift(kernel, x))
@@ -142,7 +150,8 @@ class SpectralSteinEstimator:
     """Shi, Sun & Zhu's: the score's coefficients on the leading eigenfunctions of the kernel; O(n³) time, O(n²) memory.
 
     Raises:
-        ValueError: a share outside (0, 1]; in `fit`, rows that are not `(n, d)`, too few, or not finite.
+        ValueError: what is no kernel, a share outside (0, 1]; in `fit`, rows that are not `(n, d)`, too few, or not finite,
+            and a constant column.
     """
 
     kernel: Kernel | None = None
@@ -151,12 +160,13 @@ class SpectralSteinEstimator:
     """as many eigenvalues are kept, from the largest down, as make up this share of their sum"""
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"the share of the spectrum must be in (0, 1], got {self.share:g}")
+        check_kernel(self.kernel)
+        if not (is_number(self.share) and 0 < self.share <= 1):
+            raise ValueError(f"the share of the spectrum must be in (0, 1], got {self.share!r}")
 
     def fit(self, x: Any) -> DiagonalScore:
-        x = checked_rows(x)
-        kernel = _kernel(self.kernel, x)
+        x = varying_rows(x)
+        kernel = self.kernel or default_kernel(x)
         functions = eigenfunctions(kernel, x, self.share)
         return DiagonalScore(kernel, x, -functions @ (functions.mT @ diagonal_drift(kernel, x)))
 
@@ -183,8 +193,8 @@ class CurlFreeTikhonov:
     O(nd) memory, with steps that grow like 1/(ℓ√λ).
 
     Raises:
-        ValueError: a ridge that is not positive; in `fit`, rows that are not `(n, d)`, too few, or not finite, and a matrix
-            that is singular to rounding error.
+        ValueError: what is no kernel, a ridge that is not positive; in `fit`, rows that are not `(n, d)`, too few, or not
+            finite, a constant column, and a matrix that is singular to rounding error.
     """
 
     kernel: Kernel | None = None
@@ -193,11 +203,12 @@ class CurlFreeTikhonov:
     """λ, in units of 1/x², so the default suits data of variance about 1"""
 
     def __post_init__(self) -> None:
+        check_kernel(self.kernel)
         _check_ridge(self.ridge)
 
     def fit(self, x: Any) -> CurlFreeScore:
-        x = checked_rows(x)
-        return CurlFreeScore(ridge_regression(_kernel(self.kernel, x), x, self.ridge, None, x.numel() <= DIRECT))
+        x = varying_rows(x)
+        return CurlFreeScore(ridge_regression(self.kernel or default_kernel(x), x, self.ridge, None, x.numel() <= DIRECT))
 
 
 @dataclass(frozen=True)
@@ -205,8 +216,8 @@ class NuMethod:
     """Accelerated gradient steps on L s = −ζ with Γ, stopped early; O(n²d) time a step and O(nd) memory.
 
     Raises:
-        ValueError: fewer than one step, or ν that is not positive; in `fit`, rows that are not `(n, d)`, too few, or not
-            finite.
+        ValueError: what is no kernel, steps that are no whole number of at least 1, ν that is not positive; in `fit`, rows that
+            are not `(n, d)`, too few, or not finite, and a constant column.
     """
 
     kernel: Kernel | None = None
@@ -217,13 +228,15 @@ class NuMethod:
     """ν: scores that are L^ν of something are estimated without saturation"""
 
     def __post_init__(self) -> None:
-        if not (self.iterations >= 1 and 0 < self.nu < math.inf):
-            raise ValueError(f"the ν-method needs at least one step and ν > 0, got {self.iterations} and {self.nu:g}")
+        check_kernel(self.kernel)
+        check_count("iterations", self.iterations)
+        if not (is_number(self.nu) and 0 < self.nu < math.inf):
+            raise ValueError(f"nu must be positive and finite, got {self.nu!r}")
 
     def fit(self, x: Any) -> CurlFreeScore:
         """After each step ŝ = ∇(c ξ̂ + Σₐ ⟨wₐ, ∇k(xₐ, ·)⟩), of which c and w `(n, d)` are kept, now and one step before."""
-        x = checked_rows(x)
-        n, kernel = len(x), _kernel(self.kernel, x)
+        x = varying_rows(x)
+        n, kernel = len(x), self.kernel or default_kernel(x)
         scale = 1 / -float(kernel.derivatives(x.new_zeros(1), 1)[1])  # ‖L̂‖ ≤ ‖Γ(x, x)‖ = −ψ′(0), so scale · L̂ ≤ I
         at_data = drift(kernel, x).gradient(x)
         c, w = 0.0, torch.zeros_like(x)
@@ -252,20 +265,28 @@ Estimator = TypeVar("Estimator", bound=ScoreEstimator)
 def select(candidates: Sequence[Estimator], x: Any, validation: float = 0.2, splits: int = 5, seed: int = 0) -> Estimator:
     """The candidate of the smallest mean loss on held-out rows, over `splits` disjoint held-out shares of the rows `(n, d)`.
 
+    A candidate that cannot be fitted, `ValueError`, or whose loss is not finite counts as none.
+
     Raises:
-        ValueError: no candidates, a share or a number of splits that does not fit the rows, or anything that `fit` refuses.
+        ValueError: no candidates, rows that no candidate takes, a share or a number of splits that does not fit the rows; or
+            no candidate is left, with the reason of the last.
     """
     if not candidates:
         raise ValueError("there are no candidates to select from")
     parts = folds(x, validation, splits, seed)
-    losses = [sum(float(c.fit(train).loss(held_out).mean()) for train, held_out in parts) for c in candidates]
-    return candidates[min(range(len(losses)), key=lambda i: (math.isnan(losses[i]), losses[i]))]
+    losses, reason = [math.inf] * len(candidates), ""
+    for i, candidate in enumerate(candidates):
+        try:
+            loss = sum(float(candidate.fit(train).loss(held_out).mean()) for train, held_out in parts)
+        except ValueError as error:
+            reason = f"; the last error: {error}"
+        else:
+            losses[i] = loss if math.isfinite(loss) else math.inf
+    if min(losses) == math.inf:
+        raise ValueError(f"none of the {len(candidates)} candidates has a finite loss{reason}")
+    return candidates[losses.index(min(losses))]
 
 
-def _check_ridge(ridge: float) -> None:
-    if not 0 < ridge < math.inf:
-        raise ValueError(f"the ridge must be positive and finite, got {ridge:g}")
-
-
-def _kernel(kernel: Kernel | None, x: Tensor) -> Kernel:
-    return kernel or Gaussian(median_bandwidth(x))
+def _check_ridge(ridge: object) -> None:
+    if not (is_number(ridge) and 0 < ridge < math.inf):
+        raise ValueError(f"the ridge must be positive and finite, got {ridge!r}")
