@@ -346,6 +346,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "outside": (lambda: gamma(2).fit(x2()), "is not in [0, inf]"),
     "negative weight": (lambda: gaussian(2).fit(x2(), [-1.0] + [1.0] * 39), "got -1 in row 0"),
     "zero weights": (lambda: gaussian(2).fit(x2(), [0.0] * 40), "zero in every row"),
+    "text as weights": (lambda: gaussian(2).fit(x2(), ["u"] * 40), "sample_weight must be numbers"),
     "other weights": (lambda: gaussian(2).fit(x2(), [1.0]), "must be (40,), got (1,)"),
     "negative ridge": (lambda: gaussian(2).fit(x2(), ridge=-1), "ridge must be a number and at least 0"),
     "shape": (lambda: ExponentialFamily(lambda x: x[:, 0]).fit(x2()), "must be (16, p), got (16,)"),

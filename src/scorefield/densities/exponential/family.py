@@ -230,7 +230,11 @@ def normalised(sample_weight: Any, n: int) -> Tensor:
     """Weights `(n,)` with sum 1; raises `ValueError` for others than n, or negative, all zero or not finite."""
     if sample_weight is None:
         return torch.full((n,), 1 / n, dtype=torch.float64)
-    weights = torch.as_tensor(np.asarray(sample_weight, dtype=np.float64))
+    plain = sample_weight.detach() if isinstance(sample_weight, Tensor) else sample_weight
+    try:
+        weights = torch.from_numpy(np.array(plain, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight must be numbers: {error}") from error
     if weights.shape != (n,):
         raise ValueError(f"sample_weight must be ({n},), got {tuple(weights.shape)}")
     wrong = ~(weights.isfinite() & (weights >= 0))
