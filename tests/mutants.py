@@ -133,8 +133,8 @@ MUTANTS = [
     Mutant("densities/exponential/family.py", "cross += drawn.T @ psi", "cross += psi.T @ psi", EXPONENTIAL),
     Mutant(
         "densities/exponential/family.py",
-        "n = self._looked_at(x), int((weights > 0).sum())",
-        "n = self._looked_at(x), len(x)",
+        "column_names(X)), int((weights > 0).sum())",
+        "column_names(X)), len(x)",
         EXPONENTIAL,
     ),
     Mutant("densities/exponential/fit.py", "training_loss + 2 * self", "training_loss + self", EXPONENTIAL),

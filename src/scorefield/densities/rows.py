@@ -32,6 +32,11 @@ def checked_rows(X: Any, least: int = 1) -> Tensor:
     return x
 
 
+def column_names(X: Any) -> list[str] | None:
+    """Those of a table's columns, or None for what has no names."""
+    return [str(name) for name in getattr(X, "column_names", X.columns)] if hasattr(X, "columns") else None
+
+
 def varying_rows(X: Any) -> Tensor:
     """At least two of the same rows, in no column of which all values are equal: such a column has no density and no score.
 

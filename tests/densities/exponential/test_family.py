@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from scipy import optimize, special, stats
@@ -301,6 +304,21 @@ def test_names_of_ready_families() -> None:
     assert pairwise(2).names == ("√x0", "√x1", "(√x0)²", "√x0·√x1", "(√x1)²")
     assert polynomial(1).names == ("x0", "x0²", "x0³", "x0⁴")
     assert dirichlet(2).names == ("log x0", "log x1")
+
+
+def test_a_data_frames_names_are_the_components() -> None:
+    x = RNG(0).gamma(2.0, size=(50, 2))
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    for table in (frame, pl.from_pandas(frame), pa.Table.from_pandas(frame)):
+        assert gaussian(2).fit(table).names == ("a", "b", "a²", "a·b", "b²")
+        assert gaussian(2, names=["u", "v"]).fit(table).names == ("u", "v", "u²", "u·v", "v²")
+    assert pairwise(2).fit(frame).names == ("√a", "√b", "(√a)²", "√a·√b", "(√b)²")
+    assert gamma(2).fit(frame).names == ("a", "b", "log a", "log b")
+    shares = frame.div(frame.sum(axis=1), axis=0)
+    assert dirichlet(2).fit(shares).names == ("log a", "log b")
+    directions = frame.div(np.sqrt((frame**2).sum(axis=1)), axis=0)
+    assert von_mises_fisher(2).fit(directions).names == ("a", "b")
+    assert gaussian(2).fit(x).names == ("x0", "x1", "x0²", "x0·x1", "x1²")
 
 
 def x2(n: int = 40) -> np.ndarray:

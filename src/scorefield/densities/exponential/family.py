@@ -16,7 +16,7 @@ arXiv:1406.0238 (exponential families, sandwich); Matsuda, Uehara & Hyvärinen 2
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from torch import Tensor
 from scorefield.densities.exponential.domains import Domain, reals
 from scorefield.densities.exponential.fit import ExponentialFit, Solution
 from scorefield.densities.exponential.probe import FEW, Statistic, check_base, check_statistic, components, derivatives
-from scorefield.densities.rows import checked_rows
+from scorefield.densities.rows import checked_rows, column_names
 
 BLOCK = 2**21
 """numbers in a block of derivatives"""
@@ -77,6 +77,7 @@ class ExponentialFamily:
         names: of the components of T; "T0", "T1", … without.
         base: log q₀ `(b,)` of rows, up to a constant, as smooth as T; 0 without.
         columns: d, where T is for rows of so many columns and no others.
+        naming: names of the components from those of d columns, in place of `names` where the rows are a data frame.
 
     Raises:
         ValueError: two components of one name, or a domain that is none.
@@ -89,8 +90,10 @@ class ExponentialFamily:
         names: Sequence[str] | None = None,
         base: Statistic | None = None,
         columns: int | None = None,
+        naming: Callable[[Sequence[str]], Sequence[str]] | None = None,
     ) -> None:
         self.statistic, self.domain, self.base, self.columns = statistic, checked_domain(domain), base, columns
+        self.naming = naming
         self.names = None if names is None else tuple(map(str, names))
         twice = [name for name in self.names or () if self.names and self.names.count(name) > 1]
         if twice:
@@ -119,7 +122,7 @@ class ExponentialFamily:
         weights = normalised(sample_weight, len(x))
         if not (isinstance(ridge, float | int) and 0 <= ridge < math.inf):
             raise ValueError(f"ridge must be a number and at least 0, got {ridge!r}")
-        names, n = self._looked_at(x), int((weights > 0).sum())
+        names, n = self._looked_at(x, column_names(X)), int((weights > 0).sum())
         p = len(names)
         if n <= p and not ridge:
             raise ValueError(f"{n} rows are too few for {p} coefficients: give more, or a ridge")
@@ -182,10 +185,12 @@ class ExponentialFamily:
         found = self.statistic(x)
         return found if self.base is None else torch.cat([found, self.base(x)[:, None]], 1)
 
-    def _looked_at(self, x: Tensor) -> tuple[str, ...]:
+    def _looked_at(self, x: Tensor, columns: Sequence[str] | None) -> tuple[str, ...]:
         """The names of T's components; raises `ValueError` where score matching cannot be used with T or with log q₀."""
         p = components(self.statistic, x)
         names = self.names or tuple(f"T{k}" for k in range(p))
+        if self.naming is not None and columns is not None:
+            names = tuple(self.naming(columns))
         if len(names) != p:
             raise ValueError(f"T has {p} components, and there are {len(names)} names")
         if self.base is not None:
@@ -230,11 +235,13 @@ def normalised(sample_weight: Any, n: int) -> Tensor:
     """Weights `(n,)` with sum 1; raises `ValueError` for others than n, or negative, all zero or not finite."""
     if sample_weight is None:
         return torch.full((n,), 1 / n, dtype=torch.float64)
-    plain = sample_weight.detach() if isinstance(sample_weight, Tensor) else sample_weight
-    try:
-        weights = torch.from_numpy(np.array(plain, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"sample_weight must be numbers: {error}") from error
+    if isinstance(sample_weight, Tensor):
+        weights = sample_weight.detach().double()
+    else:
+        try:
+            weights = torch.from_numpy(np.array(sample_weight, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"sample_weight must be numbers: {error}") from error
     if weights.shape != (n,):
         raise ValueError(f"sample_weight must be ({n},), got {tuple(weights.shape)}")
     wrong = ~(weights.isfinite() & (weights >= 0))

@@ -31,7 +31,7 @@ from scorefield.densities.exponential.domains import Box, reals
 from scorefield.densities.exponential.family import ExponentialFamily, normalised
 from scorefield.densities.exponential.fit import ExponentialFit
 from scorefield.densities.exponential.statistics import Monomials, variables
-from scorefield.densities.rows import checked_rows
+from scorefield.densities.rows import checked_rows, column_names
 
 TOLERANCE = 1e-7
 """relative change of K at which a minimiser is reached"""
@@ -124,7 +124,7 @@ class Graph:
         Raises:
             ValueError: as `ExponentialFamily.fit`, and for other columns, or named ones in another order.
         """
-        x, own = checked_rows(X), [str(name) for name in getattr(X, "columns", ())]
+        x, own = checked_rows(X), column_names(X)
         if own and sorted(own) == sorted(self.names) and own != [*self.names]:
             raise ValueError(
                 f"the columns are {', '.join(own)}, those of the graph {', '.join(self.names)}: put them in its order"
@@ -185,7 +185,7 @@ class GraphicalModel:
             ValueError: rows that are not in the domain, not finite, or no more than twice the columns; a constant column;
                 bad weights.
         """
-        own = names if names is not None else [str(c) for c in getattr(X, "columns", ())] or None
+        own = names if names is not None else column_names(X)
         x = checked_rows(X)
         self.domain.check(x)
         weights, d = normalised(sample_weight, len(x)), x.shape[1]

@@ -13,7 +13,7 @@
 Reference: Yu, Drton & Shojaie 2019, JMLR 20:76 (pairwise); Mardia & Jupp 2000, Directional Statistics, chapter 9.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import ClassVar
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from scorefield.densities.exponential.domains import Box, Domain, Simplex, Sphere, orthant, reals
 from scorefield.densities.exponential.family import ExponentialFamily
+from scorefield.densities.exponential.probe import Statistic
 
 Index = tuple[int, ...]
 """of a monomial: (0, 0, 2) is x₀² x₂"""
@@ -108,7 +109,7 @@ def polynomial(d: int, degree: int = 4, domain: Domain | None = None, names: Seq
     if domain is None and degree % 2:
         raise ValueError(f"the degree of a polynomial on ℝᵈ must be 2, 4, 6 or 8, got {degree}")
     found = monomials(d, 1, degree)
-    return ExponentialFamily(found, domain or reals(), found.names(variables(d, names)), columns=d)
+    return ready(found, domain or reals(), d, names, found.names)
 
 
 def gaussian(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
@@ -131,40 +132,47 @@ def pairwise(d: int, power: float = 0.5, domain: Box | None = None, names: Seque
         raise ValueError(f"the power of a pairwise family must be at least 0, got {power}")
     found = monomials(d, 1, 2)
     function = {0.0: "log {}", 1.0: "{}", 0.5: "√{}"}.get(float(power), f"{{}}^{power:g}")
-    return ExponentialFamily(
-        OfPowers(found, float(power)),
-        domain or orthant(power=2 if power < 1 else 1),
-        found.names([function.format(name) for name in variables(d, names)], "({})" if power != 1 else "{}"),
-        columns=d,
-    )
+
+    def naming(columns: Sequence[str]) -> list[str]:
+        return found.names([function.format(name) for name in columns], "({})" if power != 1 else "{}")
+
+    return ready(OfPowers(found, float(power)), domain or orthant(power=2 if power < 1 else 1), d, names, naming)
 
 
 def gamma(d: int = 1, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Independent Gamma laws: θ = (−rate, shape − 1)."""
-    own = variables(d, names)
-    return ExponentialFamily(WithLogs(), orthant(power=2), [*own, *(f"log {name}" for name in own)], columns=d)
+    return ready(WithLogs(), orthant(power=2), d, names, lambda columns: [*columns, *map("log {}".format, columns)])
 
 
 def dirichlet(d: int, power: float = 2.0, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Dirichlet laws of d shares: θ = α − 1; the power of the weight as in `Simplex`."""
-    return ExponentialFamily(Logs(), Simplex(power), [f"log {name}" for name in variables(d, names)], columns=d)
+    return ready(Logs(), Simplex(power), d, names, lambda columns: [*map("log {}".format, columns)])
 
 
 def von_mises_fisher(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Directions in ℝᵈ about one mean: θ = κμ."""
-    return ExponentialFamily(monomials(d, 1, 1), Sphere(), variables(d, names), columns=d)
+    found = monomials(d, 1, 1)
+    return ready(found, Sphere(), d, names, found.names)
 
 
 def bingham(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Axes in ℝᵈ, x and −x alike: θ has x_i x_j, and x_i² but the last."""
     found = Monomials(monomials(d, 2, 2).indices[:-1])
-    return ExponentialFamily(found, Sphere(), found.names(variables(d, names)), columns=d)
+    return ready(found, Sphere(), d, names, found.names)
 
 
 def fisher_bingham(d: int, names: Sequence[str] | None = None) -> ExponentialFamily:
     """Directions whose spread differs by direction."""
     found = Monomials(monomials(d, 1, 2).indices[:-1])
-    return ExponentialFamily(found, Sphere(), found.names(variables(d, names)), columns=d)
+    return ready(found, Sphere(), d, names, found.names)
+
+
+def ready(
+    statistic: Statistic, domain: Domain, d: int, names: Sequence[str] | None, naming: Callable[[Sequence[str]], Sequence[str]]
+) -> ExponentialFamily:
+    """A family of d columns; `naming` makes names of components of those of columns, which a data frame has its own of."""
+    own = naming(variables(d, names))
+    return ExponentialFamily(statistic, domain, own, columns=d, naming=naming if names is None else None)
 
 
 def variables(d: int, names: Sequence[str] | None) -> list[str]:
