@@ -58,7 +58,10 @@ def test_the_session_on_walks_finds_z() -> None:
 def test_the_session_on_closed_forms_fits(capsys: pytest.CaptureFixture[str]) -> None:
     found: dict = {}
     exec(compile(SESSIONS[4], "README.md", "exec"), found)
-    assert "x⁴" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "x⁴" in printed
+    assert "Graph(3 edges between 4 columns)" in printed
+    torch.testing.assert_close(found["draws"].norm(dim=1), torch.ones(len(found["draws"]), dtype=torch.float64))
     grid = torch.linspace(-4, 5, 2000, dtype=torch.float64)[:, None]
     shares = found["fit"].log_density(grid).softmax(0)
     assert abs(float(shares[grid[:, 0] < 0.2].sum()) - 0.3) < 0.1  # of the left hump

@@ -260,8 +260,8 @@ def check_count(name: str, value: object, least: int = 1) -> None:
 
 
 def check_tensor(x: Tensor) -> None:
-    """Raises `ValueError` for what is no tensor, such as an array or a data frame."""
-    if not isinstance(x, Tensor):
+    """Raises `ValueError` for what is no tensor and does not act like one, such as an array or a data frame."""
+    if not hasattr(x, "is_floating_point"):
         raise ValueError(
             f"a tensor is expected, got {type(x).__name__}: torch.tensor(…) makes one, of a data frame's to_numpy()"
         )

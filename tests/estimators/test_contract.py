@@ -9,6 +9,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scorefield.estimators import EnergyDensity, KernelScoreDensity, MixtureTable, ScoreDensity
 
+
+@pytest.fixture(autouse=True)
+def few_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract is not about log Z, which takes most of the time of a small fit."""
+    monkeypatch.setattr("scorefield.estimators.energy.RUNGS", 8)
+
+
 SMALL: dict[str, Any] = {"steps": 5, "width": 8, "blocks": 1, "flow_steps": 4}
 
 
