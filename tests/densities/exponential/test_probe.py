@@ -144,3 +144,9 @@ def test_units_do_not_make_a_constant() -> None:
     torch.testing.assert_close(powers.fit(x * 1e-4).coef / scale, powers.fit(x).coef, rtol=1e-6, atol=1e-9)
     with pytest.raises(ValueError, match="component T1 has zero derivative"):
         fitted(lambda x: torch.stack([(x**2).sum(1), x.softmax(1).sum(1)], 1))
+
+
+def test_rows_of_zeros_at_the_head_of_a_table_do_not_make_a_constant() -> None:
+    x = torch.cat([torch.zeros(20, 4).double(), ROWS])
+    sorted_fit = fitted(lambda x: torch.cat([x.cos(), x**2], 1), x)
+    torch.testing.assert_close(sorted_fit.coef, fitted(lambda x: torch.cat([x.cos(), x**2], 1), x.flip(0)).coef)

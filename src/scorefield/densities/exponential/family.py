@@ -106,7 +106,8 @@ class ExponentialFamily:
         """Minimise the mean over rows of `X` `(n, d)`; an Energy with what it knows of its coefficients.
 
         Args:
-            sample_weight: `(n,)`, how much each row counts; only ratios matter.
+            sample_weight: `(n,)`, how much each row counts; only ratios matter, and standard errors are those of as many rows
+                as have a weight.
             ridge: adds ridge/2 · Σ Ā_kk θ_k², which has no unit; then fewer rows than components will do, and estimates are
                 drawn to 0, which intervals do not know of.
 
@@ -127,6 +128,11 @@ class ExponentialFamily:
         if n <= p and not ridge:
             raise ValueError(f"{n} rows are too few for {p} coefficients: give more, or a ridge")
         domain = self.domain.scaled_to(x, weights)
+        return ExponentialFit(self, domain, names, x.shape[1], self._solved(x, weights, domain, names, float(ridge)))
+
+    def _solved(self, x: Tensor, weights: Tensor, domain: Domain, names: Sequence[str], ridge: float) -> Solution:
+        """The solve and what it says of itself; weights have sum 1."""
+        p, n = len(names), int((weights > 0).sum())
         shares = weights.split(self._block(x, p))
         kept = list(self.quadratics(x, domain, p)) if x.numel() * p <= KEPT else None
         gram, linear = x.new_zeros(p, p), x.new_zeros(p)
@@ -144,8 +150,7 @@ class ExponentialFamily:
             outer += drawn.T @ drawn
             cross += drawn.T @ psi
         loss = float(coef @ gram @ coef / 2 + linear @ coef)
-        found = Solution(coef, inverse @ outer @ inverse, n * float((inverse * cross).sum()), loss, n, float(ridge))
-        return ExponentialFit(self, domain, names, x.shape[1], found)
+        return Solution(coef, inverse @ outer @ inverse, n * float((inverse * cross).sum()), loss, n, ridge)
 
     def quadratics(self, x: Tensor, domain: Domain, p: int) -> Iterator[Quadratic]:
         """The objective of each row, in blocks; raises `ValueError` for a row where it is not finite."""
@@ -205,7 +210,7 @@ class ExponentialFamily:
     def _size(self, x: Tensor, domain: Domain) -> Tensor:
         """√A_kk of components that grow from 0 to what they are over the rows' size, `(p,)`, a guess from few rows."""
         few = x[:FEW]
-        return self.statistic(few).abs().amax(0) / few.abs().max().clamp(min=1e-300) * domain.metric(few).w.max().sqrt()
+        return self.statistic(few).abs().amax(0) / x.abs().max().clamp(min=1e-300) * domain.metric(few).w.max().sqrt()
 
 
 def inverted(gram: Tensor, ridge: float, names: Sequence[str], size: Tensor) -> Tensor:
