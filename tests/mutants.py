@@ -190,6 +190,12 @@ MUTANTS = [
         "densities/kernel/exponential.py", "return (score**2).sum(1) / 2 + trace", "return (score**2).sum(1) + trace", KERNEL
     ),
     Mutant("densities/kernel/exponential.py", "- of_penalty", "+ of_penalty", KERNEL),
+    Mutant("densities/kernel/exponential.py", "(least_bandwidth * size,", "(0.1 * size,", KERNEL),
+    Mutant("densities/kernel/exponential.py", "(max(least_ridge, 1e-10", "(max(0.0, 1e-10", KERNEL),
+    Mutant("densities/kernel/exponential.py", "(1.0, most_inflation)", "(1.0, 1e3)", KERNEL),
+    Mutant("densities/kernel/scores.py", "losses[i] = loss if", "losses[i] = -loss if", KERNEL),
+    Mutant("densities/rows.py", "x.amin(0) == x.amax(0)", "x.amin(0) > x.amax(0)", "tests/densities/kernel/test_scores.py"),
+    Mutant("estimators/kernel.py", "MOST_INFLATION, LEAST_BANDWIDTH", "MOST_INFLATION, 0.1", KERNEL_DENSITY),
     Mutant("densities/kernel/exponential.py", "matrix.diagonal().add_(ridge)", "matrix.diagonal().add_(2 * ridge)", KERNEL),
     Mutant("densities/kernel/exponential.py", "self.precision / factor", "self.precision * factor", KERNEL),
     Mutant("densities/kernel/scores.py", "at_data / (-len(x) * self.ridge)", "at_data / (len(x) * self.ridge)", KERNEL),
