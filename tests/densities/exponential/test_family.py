@@ -299,6 +299,20 @@ def test_the_quadratic_form_is_that_of_the_coefficients() -> None:
     torch.testing.assert_close(k, k.T)
 
 
+def test_an_interaction_of_roots_is_recovered_from_the_law_itself() -> None:
+    """Rows are nodes of a quadrature in s = √x, weights the law's mass at them; panels meet where min(x, cap) has its kink."""
+    eta, k = np.array([0.7, -0.4]), np.array([[1.5, 0.6], [0.6, 2.0]])
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    s = np.concatenate([(nodes + 1) / 2, 1 + 3.5 * (nodes + 1)])
+    w = np.concatenate([weights / 2, 3.5 * weights])
+    a, b = (part.ravel() for part in np.meshgrid(s, s))
+    both = np.stack([a, b], 1)
+    mass = np.outer(w, w).ravel() * 4 * a * b * np.exp(both @ eta - np.einsum("ni,ij,nj->n", both, k, both) / 2)
+    fit = pairwise(2, domain=orthant(2.0, 1.0)).fit(both**2, mass)
+    expected = torch.tensor([*eta, -k[0, 0] / 2, -k[0, 1], -k[1, 1] / 2]).double()
+    torch.testing.assert_close(fit.coef, expected, rtol=1e-8, atol=1e-8)
+
+
 def test_names_of_ready_families() -> None:
     assert polynomial(2, 2, names=["a", "b"]).names == ("a", "b", "a²", "a·b", "b²")
     assert pairwise(2).names == ("√x0", "√x1", "(√x0)²", "√x0·√x1", "(√x1)²")
