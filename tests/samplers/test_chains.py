@@ -211,6 +211,7 @@ def test_what_chains_refuse() -> None:
         "must be below": lambda: go(normal, chains=MarkovChains(MALA(), 5, 0, box=(1.0, 1.0))),
         "chain 0 begins where": lambda: go(PlainEnergy(nn.Sequential(nn.Linear(2, 1), NotANumber()))),
         "Linear lacks log_density and score and sigma_range": lambda: go(nn.Linear(2, 1)),
+        "a tensor is expected, got ndarray": lambda: go(normal, start.numpy()),
         "chain 0 begins at NaN": lambda: go(normal, start * math.nan),
         "step_size must be positive": lambda: MarkovChains(step_size=0.0),
         "warmup must be": lambda: MarkovChains(warmup=-1),

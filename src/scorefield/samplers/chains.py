@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import RunError
-from scorefield.interfaces import Score, State, check_level
+from scorefield.interfaces import Score, State, check_level, check_tensor
 from scorefield.samplers.kernels import HMC, Bound, Kernel, Target, check_continuous
 from scorefield.samplers.levels import check_counts, check_positive, check_steps
 
@@ -70,6 +70,7 @@ class MarkovChains:
     def __call__(
         self, model: Score, x: Tensor, cond: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Iterator[State]:
+        check_tensor(x)
         adaptive = self.kernel.aim is not None
         check_continuous(model, adaptive)
         sigma = model.sigma_range[0] if self.sigma is None else self.sigma

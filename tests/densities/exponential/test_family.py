@@ -362,7 +362,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "few rows": (lambda: gaussian(2).fit(x2(5)), "5 rows are too few for 5 coefficients"),
     "few rows with a weight": (lambda: gaussian(2).fit(x2(), [1.0] * 5 + [0.0] * 35), "5 rows are too few for 5 coefficients"),
-    "other columns": (lambda: gaussian(1).fit(x2()), "the family is of 1 columns, the rows have 2"),
+    "other columns": (lambda: gaussian(1).fit(x2()), "the family is for 1 columns, the rows have 2"),
     "linear": (lambda: ExponentialFamily(lambda x: x).fit(x2()), "no second derivative at any row"),
     "twice": (lambda: ExponentialFamily(lambda x: x, names=["a", "a"]), "two components of T are called a"),
     "no domain": (lambda: ExponentialFamily(lambda x: x, "orthant"), "a domain is reals(), orthant()"),  # type: ignore[arg-type]

@@ -118,7 +118,7 @@ class ExponentialFamily:
         """
         x = checked_rows(X)
         if self.columns is not None and x.shape[1] != self.columns:
-            raise ValueError(f"the family is of {self.columns} columns, the rows have {x.shape[1]}")
+            raise ValueError(f"the family is for {self.columns} columns, the rows have {x.shape[1]}")
         self.domain.check(x)
         weights = normalised(sample_weight, len(x))
         if not (isinstance(ridge, float | int) and 0 <= ridge < math.inf):
