@@ -1,7 +1,7 @@
 """A kernel family beside energies by sliced and by denoising score matching: Song et al. 2019, arXiv:1905.07088, figure 1.
 
-Run by `closed_forms.py ../shared/data/tables --parts song`. Tables as in `tables`: without duplicates, dequantised, 70/10/20
-% for training, validation and test. Columns whose correlation with an earlier one exceeds 0.98 are left out (Parkinsons has
+Run by `closed_forms.py ../shared/data/tables --parts song`. Tables as in `tables`: without duplicates, dequantised, 70, 10 and
+20 % for training, validation and test. Columns whose correlation with an earlier one exceeds 0.98 are left out (Parkinsons has
 one three times over, and the loss would be that of rounding), the others standardised by the training rows. Of each method
 the score-matching loss of the test rows with the exact trace, and their log-likelihood in nats of the standardised table,
 normalised by annealed importance sampling from the Gaussian with the training rows' moments.

@@ -61,8 +61,7 @@ def value_and_gradient(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tu
         ValueError: `log_density` does not return one number per example, shape `(b,)`; `x` of no floating-point numbers.
     """
     check_tensor(x)
-    if not x.is_floating_point():
-        raise ValueError(f"x must hold floating-point numbers, got {x.dtype}: convert it first, for example x.double()")
+    check_floating(x)
     if plain(x):
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
@@ -248,14 +247,14 @@ def check_scalar(value: Tensor, x: Tensor) -> Tensor:
     return value
 
 
-def is_number(value: object) -> TypeGuard[float]:
+def is_real(value: object) -> TypeGuard[float]:
     """Whether it is a real number, of Python or NumPy, and neither True nor False."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
     """Raises `ValueError` for what is not a whole number of at least `least`, such as 2.5 or 10.0."""
-    if not (is_number(value) and isinstance(value, Integral) and value >= least):
+    if not (is_real(value) and isinstance(value, Integral) and value >= least):
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
@@ -267,6 +266,12 @@ def check_tensor(x: Tensor) -> None:
         )
 
 
+def check_floating(x: Tensor) -> None:
+    """Raises `ValueError` for integers, booleans and complex numbers."""
+    if not x.is_floating_point():
+        raise ValueError(f"x must hold floating-point numbers, got {x.dtype}: convert it first, for example x.double()")
+
+
 def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
     """Refuses a batch that is not `(b, *event_shape)` of real floating-point numbers; looks at no value.
 
@@ -276,5 +281,4 @@ def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
     check_tensor(x)
     if x.shape[1:] != event_shape:
         raise ValueError(f"events of shape {tuple(event_shape)} expected, got {tuple(x.shape[1:])}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must hold floating-point numbers, got {x.dtype}: convert it first, for example x.double()")
+    check_floating(x)

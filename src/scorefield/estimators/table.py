@@ -18,7 +18,7 @@ from scorefield.data.transforms import Encoding, fitted_encoding
 from scorefield.errors import UserError
 from scorefield.estimators.flow import CHUNK
 from scorefield.estimators.training import Table
-from scorefield.interfaces import check_count, is_number
+from scorefield.interfaces import check_count, is_real
 from scorefield.randomness import derive_seed
 
 FEWEST = 4
@@ -81,9 +81,9 @@ class TableDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def _check_settings(self) -> None:
         """Raises `ValueError` for arguments of the constructor that make no fit; a subclass adds its own."""
-        if not (is_number(self.validation_fraction) and 0 < self.validation_fraction < 1):
+        if not (is_real(self.validation_fraction) and 0 < self.validation_fraction < 1):
             raise ValueError(f"validation_fraction must be in (0, 1), got {self.validation_fraction!r}")
-        if not (is_number(self.calibration_fraction) and 0 <= self.calibration_fraction < 1):
+        if not (is_real(self.calibration_fraction) and 0 <= self.calibration_fraction < 1):
             raise ValueError(f"calibration_fraction must be in [0, 1), got {self.calibration_fraction!r}")
 
     def _rows(self, X: Any, sample_weight: Any) -> Rows:

@@ -27,6 +27,7 @@ from scorefield.densities.exponential.domains import Domain, reals
 from scorefield.densities.exponential.fit import ExponentialFit, Solution
 from scorefield.densities.exponential.probe import FEW, Statistic, check_base, check_statistic, components, derivatives
 from scorefield.densities.rows import checked_rows, column_names
+from scorefield.interfaces import is_real
 
 BLOCK = 2**21
 """numbers in a block of derivatives"""
@@ -121,7 +122,7 @@ class ExponentialFamily:
             raise ValueError(f"the family is for {self.columns} columns, the rows have {x.shape[1]}")
         self.domain.check(x)
         weights = normalised(sample_weight, len(x))
-        if not (isinstance(ridge, float | int) and 0 <= ridge < math.inf):
+        if not (is_real(ridge) and 0 <= ridge < math.inf):
             raise ValueError(f"ridge must be a number and at least 0, got {ridge!r}")
         names, n = self._looked_at(x, column_names(X)), int((weights > 0).sum())
         p = len(names)
@@ -221,13 +222,17 @@ def inverted(gram: Tensor, ridge: float, names: Sequence[str], size: Tensor) -> 
     scaled = gram / scale / scale[:, None]
     eigenvalues, vectors = torch.linalg.eigh(scaled + ridge * torch.eye(len(gram), dtype=gram.dtype))
     if eigenvalues[0] < COLLINEAR:
-        weights = vectors[:, 0].abs()
-        among = [name for name, weight in zip(names, weights.tolist(), strict=True) if weight > 0.05 * float(weights.max())]
         raise ValueError(
-            f"T's components {', '.join(among)} are collinear on these rows: leave one out, or give a ridge; of "
-            "powers of columns far from 0, subtract the mean first"
+            f"T's components {', '.join(involved(names, vectors[:, 0]))} are collinear on these rows: leave one out, or give a "
+            "ridge; of powers of columns far from 0, subtract the mean first"
         )
     return (vectors / eigenvalues) @ vectors.T / scale / scale[:, None]
+
+
+def involved(names: Sequence[str], direction: Tensor) -> list[str]:
+    """Those with a share in a direction `(p,)` along which nothing varies: more than a twentieth of the largest."""
+    part = direction.abs()
+    return [name for name, own in zip(names, part.tolist(), strict=True) if own > 0.05 * float(part.max())]
 
 
 def listed(names: Sequence[str], chosen: Tensor) -> str:

@@ -28,7 +28,7 @@ from sklearn.model_selection import KFold
 from torch import Tensor
 
 from scorefield.densities.exponential.domains import Box, reals
-from scorefield.densities.exponential.family import ExponentialFamily, normalised
+from scorefield.densities.exponential.family import ExponentialFamily, involved, normalised
 from scorefield.densities.exponential.fit import ExponentialFit
 from scorefield.densities.exponential.statistics import Monomials, variables
 from scorefield.densities.rows import checked_rows, column_names
@@ -223,9 +223,7 @@ class GraphicalModel:
         z = (x - mean) / scale
         eigenvalues, vectors = torch.linalg.eigh(z.T @ (z * weights[:, None]))
         if eigenvalues[0] < DEPENDENT:
-            part = vectors[:, 0].abs()
-            among = [label for label, own in zip(labels, part.tolist(), strict=True) if own > 0.05 * float(part.max())]
-            raise ValueError(f"columns {', '.join(among)} follow from one another: leave one out")
+            raise ValueError(f"columns {', '.join(involved(labels, vectors[:, 0]))} follow from one another: leave one out")
         lower, upper = (walls.expand(x.shape[1]) for walls in self.domain.walls)
         free = lower.isinf() & upper.isinf()
         centre = torch.where(free, mean, 0.0)

@@ -26,7 +26,7 @@ from scorefield.densities.kernel.curl_free import DIRECT, ridge_regression, solv
 from scorefield.densities.kernel.expansion import CLEAN, Expansion, block_rows, clean, in_short
 from scorefield.densities.kernel.kernels import Kernel, check_kernel, default_kernel, squared_distances
 from scorefield.densities.rows import varying_rows
-from scorefield.interfaces import Energy, check_count, is_number
+from scorefield.interfaces import Energy, check_count, is_real
 from scorefield.randomness import keyed_generator
 
 CHUNK = 2**20
@@ -163,9 +163,9 @@ class KernelExponentialFamily:
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
-        if not (is_number(self.ridge) and 0 <= self.ridge < math.inf):
+        if not (is_real(self.ridge) and 0 <= self.ridge < math.inf):
             raise ValueError(f"the ridge must be at least 0 and finite, got {self.ridge!r}")
-        if self.base is not None and not (is_number(self.base) and 0 < self.base < math.inf):
+        if self.base is not None and not (is_real(self.base) and 0 < self.base < math.inf):
             raise ValueError(f"the base must be None or a positive factor of the covariance, got {self.base!r}")
         if self.inducing is not None:
             check_count("inducing", self.inducing)
@@ -228,7 +228,7 @@ class KernelExponentialFamily:
         starts = list(starts) if isinstance(starts, Iterable) else [starts]
         if self.ridge == 0 or not starts:
             raise ValueError("tuning needs a positive ridge and at least one start")
-        if not all(is_number(factor) and 0 < factor < math.inf for factor in starts):
+        if not all(is_real(factor) and 0 < factor < math.inf for factor in starts):
             raise ValueError(f"starts must be positive factors of the bandwidth, got {starts}")
         check_count("steps", steps)
         check_bounds(least_ridge, most_inflation, least_bandwidth)
@@ -282,11 +282,11 @@ class KernelExponentialFamily:
 
 def check_bounds(least_ridge: object, most_inflation: object, least_bandwidth: object) -> None:
     """Raises `ValueError` for bounds of `tuned` that are no numbers, or beyond the other end of what they bound."""
-    if not (is_number(least_ridge) and 0 <= least_ridge < math.inf):
+    if not (is_real(least_ridge) and 0 <= least_ridge < math.inf):
         raise ValueError(f"least_ridge must be at least 0 and finite, got {least_ridge!r}")
-    if not (is_number(most_inflation) and most_inflation >= 1):
+    if not (is_real(most_inflation) and most_inflation >= 1):
         raise ValueError(f"most_inflation must be at least 1, got {most_inflation!r}")
-    if not (is_number(least_bandwidth) and 0 < least_bandwidth <= MOST_BANDWIDTH):
+    if not (is_real(least_bandwidth) and 0 < least_bandwidth <= MOST_BANDWIDTH):
         raise ValueError(f"least_bandwidth must be in (0, {MOST_BANDWIDTH:g}], got {least_bandwidth!r}")
 
 
@@ -299,7 +299,7 @@ def folds(x: Any, validation: float, splits: int, seed: int) -> list[tuple[Tenso
     """
     x = varying_rows(x)
     check_count("splits", splits)
-    count = int(validation * len(x) + 1e-9) if is_number(validation) and 0 < validation < 1 else 0
+    count = int(validation * len(x) + 1e-9) if is_real(validation) and 0 < validation < 1 else 0
     if not (1 <= count <= len(x) - 2 and splits <= len(x) // count):
         raise ValueError(f"{len(x)} rows cannot be split {splits} times with disjoint held-out shares of {validation}")
     order = torch.randperm(len(x), generator=keyed_generator(seed, "kernel validation rows")).to(x.device)

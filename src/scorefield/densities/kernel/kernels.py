@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.interfaces import is_number
+from scorefield.interfaces import is_real
 
 MEDIAN_ROWS = 2000
 """rows that the median heuristic looks at, at most"""
@@ -37,7 +37,7 @@ class Kernel(ABC):
         value: object = self.bandwidth
         if isinstance(value, Tensor):
             value = value.item() if value.ndim == 0 else f"a tensor of shape {tuple(value.shape)}"
-        if not (is_number(value) and 0 < value < math.inf):
+        if not (is_real(value) and 0 < value < math.inf):
             raise ValueError(f"the bandwidth of a kernel must be positive and finite, got {value}")
 
     @abstractmethod
@@ -72,7 +72,7 @@ class RationalQuadratic(Kernel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (is_number(self.exponent) and 0 < self.exponent < math.inf):
+        if not (is_real(self.exponent) and 0 < self.exponent < math.inf):
             raise ValueError(f"the exponent of a kernel must be positive and finite, got {self.exponent}")
 
     def derivatives(self, squared: Tensor, order: int) -> list[Tensor]:

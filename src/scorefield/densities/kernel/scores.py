@@ -28,7 +28,7 @@ from scorefield.densities.kernel.expansion import CLEAN, Expansion, clean, in_bl
 from scorefield.densities.kernel.exponential import folds
 from scorefield.densities.kernel.kernels import Kernel, check_kernel, default_kernel
 from scorefield.densities.rows import varying_rows
-from scorefield.interfaces import Score, check_count, is_number
+from scorefield.interfaces import Score, check_count, is_real
 
 
 class FittedScore(Score, Protocol):
@@ -161,7 +161,7 @@ class SpectralSteinEstimator:
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
-        if not (is_number(self.share) and 0 < self.share <= 1):
+        if not (is_real(self.share) and 0 < self.share <= 1):
             raise ValueError(f"the share of the spectrum must be in (0, 1], got {self.share!r}")
 
     def fit(self, x: Any) -> DiagonalScore:
@@ -230,7 +230,7 @@ class NuMethod:
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
         check_count("iterations", self.iterations)
-        if not (is_number(self.nu) and 0 < self.nu < math.inf):
+        if not (is_real(self.nu) and 0 < self.nu < math.inf):
             raise ValueError(f"nu must be positive and finite, got {self.nu!r}")
 
     def fit(self, x: Any) -> CurlFreeScore:
@@ -288,5 +288,5 @@ def select(candidates: Sequence[Estimator], x: Any, validation: float = 0.2, spl
 
 
 def _check_ridge(ridge: object) -> None:
-    if not (is_number(ridge) and 0 < ridge < math.inf):
+    if not (is_real(ridge) and 0 < ridge < math.inf):
         raise ValueError(f"the ridge must be positive and finite, got {ridge!r}")
